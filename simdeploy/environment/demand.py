@@ -1,0 +1,96 @@
+"""How much users want, over time: piecewise constant, whatever form it was given in."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from simdeploy.environment.base import Frozen
+from simdeploy.units import TIME, PerSecond, Seconds
+
+DAY_S = TIME["d"]
+
+
+def _clock(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value.strip())
+    if match is None:
+        raise PydanticCustomError("clock", "{value} is no time of day; write for example '22:30'", {"value": repr(value)})
+    return int(match[1]) * 3600.0 + int(match[2]) * 60.0
+
+
+TimeOfDay = Annotated[float, BeforeValidator(_clock), Field(ge=0, lt=DAY_S)]
+"""Seconds after midnight, read from '22:30'."""
+
+
+class Level(Frozen):
+    """From this moment on, this rate."""
+
+    at_s: Seconds = Field(alias="at")
+    """Seconds after the plan's start, or after midnight in a daily curve."""
+    rate_per_s: PerSecond = Field(alias="rate")
+
+
+class DailyLevel(Frozen):
+    """From this time of day on, this rate."""
+
+    at_s: TimeOfDay = Field(alias="at")
+    rate_per_s: PerSecond = Field(alias="rate")
+
+
+class Demand(Frozen):
+    """Offered demand at the front door: one constant `rate`, `steps` after the start, or a `daily` curve."""
+
+    rate_per_s: PerSecond | None = Field(default=None, alias="rate")
+    steps: tuple[Level, ...] = ()
+    daily: tuple[DailyLevel, ...] = ()
+    csv: str | None = None
+    """A file beside this one with the columns `time_s,rate_per_s`; the loader turns it into `steps`."""
+    excess: Literal["lost", "queue"] = "lost"
+    """What happens to demand above capacity: it fails, or waits in one queue at the front door."""
+    patience_s: Seconds | None = Field(default=None, alias="patience")
+    """How long a queued request waits before it leaves (and counts as failed)."""
+
+    @model_validator(mode="after")
+    def _is_one_form(self) -> Demand:
+        if self.csv is not None:
+            raise PydanticCustomError("demand", "a CSV file is read with its environment file; here give its rows as steps", {})
+        forms = [n for n, x in (("rate", self.rate_per_s), ("steps", self.steps), ("daily", self.daily)) if x not in (None, ())]
+        if len(forms) != 1:
+            found = " and ".join(forms) or "none"
+            raise PydanticCustomError("demand", "a demand has exactly one of rate, steps, daily, csv; here: {found}", {"found": found})
+        for name, levels in (("steps", self.steps), ("daily", self.daily)):
+            times = [x.at_s for x in levels]
+            if times and (times != sorted(set(times)) or (name == "steps" and times[0] != 0)):
+                raise PydanticCustomError("demand", "{name}: the times must rise{start}", {"name": name, "start": " from 0 s" * (name == "steps")})
+        if (self.excess == "queue") != (self.patience_s is not None):
+            raise PydanticCustomError("demand", "excess: queue and patience go together; give both or neither", {})
+        return self
+
+    def levels(self, until_s: float, starts_at_s: float = 0.0) -> list[tuple[float, float]]:
+        """(moment [s], rate [req/s]) pairs that hold from each moment on, first at 0, none after *until_s*.
+
+        A daily curve begins at *starts_at_s* seconds after midnight and repeats.
+        """
+        if self.rate_per_s is not None:
+            return [(0.0, self.rate_per_s)]
+        if self.steps:
+            return [(x.at_s, x.rate_per_s) for x in self.steps if x.at_s <= until_s]
+        starts_at_s %= DAY_S
+        past = [x for x in self.daily if x.at_s <= starts_at_s]
+        levels = [(0.0, (past or self.daily)[-1].rate_per_s)]
+        day_s = -starts_at_s
+        while day_s <= until_s:
+            levels += [(day_s + x.at_s, x.rate_per_s) for x in self.daily if 0 < day_s + x.at_s <= until_s]
+            day_s += DAY_S
+        return levels
+
+    @property
+    def peak_per_s(self) -> float:
+        """The highest rate that this demand ever has [req/s]."""
+        levels = [x.rate_per_s for x in (*self.steps, *self.daily)]
+        return self.rate_per_s if self.rate_per_s is not None else max(levels, default=0.0)

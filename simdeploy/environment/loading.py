@@ -1,0 +1,205 @@
+"""YAML files to models, with every fault of a file at once, each at its line and column. The only door to yaml."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import pathlib
+import types
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from simdeploy.environment.models import Environment
+from simdeploy.errors import Fault, FileError, InvalidDocument, Path
+
+MAX_BYTES = 2_000_000
+MAX_NODES = 200_000
+MAX_DEPTH = 40
+MARKS = ("assumed", "measured")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Document:
+    """A YAML file as plain data, with the place of everything in it and the faults met so far."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.faults: list[Fault] = []
+        self.inputs: list[dict[str, str]] = []
+        self._places: dict[Path, tuple[int, int]] = {(): (1, 1)}
+        self._nodes = 0
+        self.data = self._read()
+
+    def fault(self, path: Path, message: str) -> None:
+        """Note a fault at *path*, or at the nearest part of it that the file has."""
+        while path not in self._places:
+            path = path[:-1]
+        line, column = self._places[path]
+        self.faults.append(Fault(str(self.path), line, column, message))
+
+    def _stop(self, line: int, column: int, message: str) -> FileError:
+        return FileError([*self.faults, Fault(str(self.path), line, column, message)])
+
+    def _read(self) -> Any:
+        try:
+            raw = self.path.read_bytes()
+        except OSError as error:
+            raise self._stop(1, 1, f"cannot be read ({error.strerror}); name an existing YAML file") from None
+        if len(raw) > MAX_BYTES:
+            raise self._stop(1, 1, f"has {len(raw)} bytes; a file has at most {MAX_BYTES}: use lists of names rather than repetition")
+        try:
+            node = YAML(typ="rt", pure=True).compose(raw.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            line = raw[: error.start].count(b"\n") + 1
+            raise self._stop(line, 1, "is not UTF-8; save the file with that encoding") from None
+        except RecursionError:
+            raise self._stop(1, 1, f"is nested deeper than {MAX_DEPTH} levels") from None
+        except YAMLError as error:
+            mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+            text = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise self._stop(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, f"is no YAML: {text}") from None
+        except (ValueError, AttributeError, TypeError) as error:  # the parser's own slips on hostile input
+            raise self._stop(1, 1, f"is no YAML: {error}") from None
+        if not isinstance(node, MappingNode):
+            raise self._stop(1, 1, "holds no mapping at its top; write 'key: value' lines")
+        return self._value(node, (), 0)
+
+    def _value(self, node: Node, path: Path, depth: int) -> Any:
+        mark = node.start_mark
+        self._places.setdefault(path, (mark.line + 1, mark.column + 1))
+        self._nodes += 1
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            rule = f"deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"larger than {MAX_NODES} values once its aliases are followed"
+            raise self._stop(mark.line + 1, mark.column + 1, f"the document is {rule}; split or shorten it")
+        if isinstance(node, SequenceNode):
+            return [self._value(child, (*path, i), depth + 1) for i, child in enumerate(node.value)]
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path, depth)
+        return self._scalar(node, path)
+
+    def _mapping(self, node: MappingNode, path: Path, depth: int) -> Any:
+        result: dict[str, Any] = {}
+        marks: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                place = key_node.start_mark
+                self.faults.append(Fault(str(self.path), place.line + 1, place.column + 1, "a key is a list or mapping; write a plain name"))
+                continue
+            key, place = str(key_node.value), key_node.start_mark
+            if key in result or key in marks:
+                message = f"duplicate key {key!r}; keep one of them"
+                self.faults.append(Fault(str(self.path), place.line + 1, place.column + 1, message))
+                continue
+            here = (*path, key)
+            value = self._value(value_node, here, depth + 1)
+            if isinstance(value_node, ScalarNode) and key not in MARKS:
+                self._places[here] = (value_node.start_mark.line + 1, value_node.start_mark.column + 1)
+            else:
+                self._places[here] = (place.line + 1, place.column + 1)
+            (marks if key in MARKS else result)[key] = value
+        for mark, source in marks.items():
+            if not isinstance(source, str) or not source.strip():
+                self.fault((*path, mark), f"{mark!r} needs the source as text, for example '{mark}: load test of 2026-10-02'")
+            self.inputs.append({"at": ".".join(map(str, path)), "mark": mark, "source": str(source)})
+        return result["value"] if marks and set(result) == {"value"} else result
+
+    def _scalar(self, node: Node, path: Path) -> Any:
+        text, tag = str(node.value), str(node.tag).rsplit(":", 1)[-1]
+        try:
+            if tag == "int":
+                return int(text.replace("_", ""), 0)
+            if tag == "float":
+                return float(text.replace("_", ""))
+        except ValueError:
+            return text
+        if tag == "bool":
+            return text.lower() == "true"
+        return None if tag == "null" else text
+
+    def check(self, model: type[Model]) -> Model | None:
+        """This document as *model*, or None with the faults noted."""
+        context = {"units_required": True}
+        try:
+            return model.model_validate(self.data, context=context, by_alias=True, by_name=False)
+        except InvalidDocument as error:
+            for problem in error.problems:
+                self.fault(problem.path, problem.message)
+        except ValidationError as error:
+            for item in error.errors(include_url=False):
+                path = tuple(x for x in item["loc"])
+                self.fault(self._known(path), _message(item["type"], item["msg"], item["input"], path, model))
+        return None
+
+    def _known(self, path: Path) -> Path:
+        """*path* without the parts that pydantic adds for the branch of a union."""
+        kept: Path = ()
+        for part in path:
+            if (*kept, part) in self._places:
+                kept = (*kept, part)
+        return kept
+
+
+def _message(kind: str, text: str, given: object, path: Path, model: type[BaseModel]) -> str:
+    key = path[-1] if path else "document"
+    if kind == "extra_forbidden":
+        known = _keys_at(model, path[:-1])
+        near = difflib.get_close_matches(str(key), known, n=1)
+        return f"unknown key {key!r}; " + (f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}")
+    if kind == "missing":
+        return f"the key {key!r} is missing; add it"
+    if kind == "literal_error":
+        value = repr(given)[:60]
+        near = difflib.get_close_matches(str(given), text.replace("'", "").replace(" or ", ", ").removeprefix("Input should be ").split(", "), n=1)
+        return f"{key}: {value} is not allowed; {text[0].lower()}{text[1:]}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if isinstance(given, dict | list):
+        return f"{key}: {text[0].lower()}{text[1:]}"
+    return f"{key}: {text[0].lower() if text.startswith('Input') else text[:1]}{text[1:]} (here: {given!r:.60})"
+
+
+def _keys_at(annotation: Any, path: Path) -> list[str]:
+    """The keys that a document may have at *path* below *annotation* (a model or a type around models)."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return sorted({k for part in get_args(annotation) for k in _keys_at(part, path)})
+    if origin in (dict, tuple, list) and path:
+        inner = get_args(annotation)[1 if origin is dict else 0]
+        return _keys_at(inner, path[1:])
+    if origin is not None and hasattr(annotation, "__metadata__"):
+        return _keys_at(get_args(annotation)[0], path)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = {(f.alias or n): f.annotation for n, f in annotation.model_fields.items()}
+        if not path:
+            return list(fields)
+        return _keys_at(fields[str(path[0])], path[1:]) if path[0] in fields else _keys_at(annotation, path[1:])
+    return []
+
+
+def load_environment(path: str | pathlib.Path) -> Environment:
+    """The environment that the YAML file at *path* describes. Raises FileError with every fault in it."""
+    document = Document(pathlib.Path(path))
+    _inline_csv(document)
+    document.data["inputs"] = document.inputs
+    environment = document.check(Environment)
+    if environment is None or document.faults:
+        raise FileError(document.faults)
+    return environment
+
+
+def _inline_csv(document: Document) -> None:
+    demand = document.data.get("demand")
+    if not isinstance(demand, dict) or not isinstance(demand.get("csv"), str):
+        return
+    file = document.path.parent / demand["csv"]
+    try:
+        with open(file, newline="", encoding="utf-8") as lines:
+            rows = [(float(row["time_s"]), float(row["rate_per_s"])) for row in csv.DictReader(lines)]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
+        document.fault(("demand", "csv"), f"{file}: {reason}; a demand file has the columns time_s,rate_per_s and numbers below them")
+        rows = [(0.0, 0.0)]
+    del demand["csv"]
+    demand["steps"] = [{"at": f"{at!r} s", "rate": f"{rate!r} req/s"} for at, rate in rows]

@@ -1,0 +1,365 @@
+"""What is there: machines, services and how they need each other, stores and their copies, demand.
+
+Keys of the YAML carry no unit, their values do (`capacity: 300 req/s`); the Python names carry it (`capacity_per_s`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import networkx as nx
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from simdeploy.environment.base import Frozen
+from simdeploy.environment.demand import Demand
+from simdeploy.environment.durations import ZERO, Duration
+from simdeploy.errors import InvalidDocument, Path, Problem
+from simdeploy.units import Bytes, Fraction, PerSecond, Seconds
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def _name(value: Any) -> Any:
+    if isinstance(value, str) and not NAME.fullmatch(value):
+        rule = "a name has letters, digits, '.', '_' and '-', starts with a letter or digit and has at most 63 characters"
+        raise PydanticCustomError("name", "{value} is no name: {rule}", {"value": repr(value)[:80], "rule": rule})
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+Version = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v)]
+Role = Literal["stateless", "leader_elected", "quorum", "datastore", "monitoring"]
+
+
+def did_you_mean(value: str, known: list[str]) -> str:
+    """The way out for a name that is not there: the nearest known one, else all of them (at most eight)."""
+    near = difflib.get_close_matches(value, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}" if known else "there are none"
+
+
+class Machine(Frozen):
+    """A box, virtual or not. Its place in the list of machines names its random streams; its name does not."""
+
+    name: Name
+    zone: Name | None = None
+    hosted: bool = False
+    """Run by a provider: nothing is installed on it and its hours are not counted."""
+
+
+class HealthCheck(Frozen):
+    """How a balancer notices that an instance is gone or back."""
+
+    interval_s: Seconds = Field(alias="interval", gt=0)
+    fall: int = Field(default=1, ge=1)
+    """Failed checks in a row before the instance is taken out."""
+    rise: int = Field(default=1, ge=1)
+    """Passed checks in a row before it is given back."""
+    timeout_s: Seconds = Field(default=0.0, alias="timeout")
+    """What a check waits for a host that does not answer at all."""
+
+
+class Call(Frozen):
+    """What one service calls of another to serve one of its own requests."""
+
+    times: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    dependency: Literal["hard", "soft"] = "hard"
+    """A hard dependency that is down stops the caller; a soft one degrades it."""
+
+
+def _call(value: Any) -> Any:
+    return {"times": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class Election(Frozen):
+    """How a service comes to a new leader."""
+
+    detect_s: Seconds = Field(default=0.0, alias="detect")
+    elect_s: Seconds = Field(default=0.0, alias="elect")
+    prefer: Literal["plan_order", "upgraded"] = "plan_order"
+
+
+class Artefact(Frozen):
+    """A file that an action installs."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+Argv = tuple[str, ...]
+
+
+class Action(Frozen):
+    """How long an action takes and what a person or runner types for it.
+
+    `{machine}`, `{service}` and `{version}` in the argument lists are filled in when a plan is built.
+    The forecast reads duration, failure and slowdown; the runner reads the rest.
+    """
+
+    duration: Duration
+    """Of one attempt."""
+    on: Name | None = None
+    """The machine that executes it; by default the instance's own, for a hosted machine the operator's desk."""
+    command: Argv = ()
+    check: Argv = ()
+    """Exits 0 when the action's effect is there already."""
+    undo: Argv = ()
+    artefact: Artefact | None = None
+    secrets: dict[str, str] = {}
+    """Name in the command's environment -> reference such as `vault:sql/owner`; never the secret itself."""
+    p_fail: Fraction = 0.0
+    retries: int = Field(default=0, ge=0)
+    retry_delay: Duration = ZERO
+    timeout_s: Seconds | None = Field(default=None, alias="timeout")
+    times: int = Field(default=1, ge=1)
+    """How often it is done in a row (a backfill in chunks)."""
+    capacity_left: Fraction = 1.0
+    """Share of its capacity that the instance keeps while the action runs; 0 = a lock."""
+
+
+class Backup(Frozen):
+    """A copy that is made every so often."""
+
+    kind: Literal["backup"]
+    every_s: Seconds = Field(alias="every", gt=0)
+    takes_s: Seconds = Field(alias="takes")
+    consistent_at: Literal["start", "end"] = "start"
+
+
+class LogArchive(Frozen):
+    """Log segments that are shipped away."""
+
+    kind: Literal["log_archive"]
+    closes_every_s: Seconds | None = Field(default=None, alias="closes_every")
+    """The archive time-out. None: a quiet store closes no segment, so its exposure has no bound."""
+    ships_in_s: Seconds = Field(alias="ships_in")
+
+
+class Standby(Frozen):
+    """The other instances of the store follow the primary."""
+
+    kind: Literal["standby"]
+    lag_s: Seconds = Field(default=0.0, alias="lag")
+    """How far they are behind; 0 = synchronous."""
+
+
+Copy = Annotated[Backup | LogArchive | Standby, Field(discriminator="kind")]
+
+
+class Store(Frozen):
+    """What a datastore holds and how it is protected."""
+
+    size_bytes: Bytes = Field(default=0.0, alias="size")
+    writes_per_s: PerSecond | None = Field(default=None, alias="writes")
+    """Acknowledged writes; None = one for each request served."""
+    copies: tuple[Copy, ...] = ()
+
+
+TAKING = ("drain", "await_idle", "stop")
+CHANGING = ("install", "configure")
+GIVING = ("start", "undrain", "await_healthy")
+MIGRATING = ("migrate", "expand", "backfill", "index", "contract", "back_up")
+ELECTING = ("hand_over",)
+ActionName = Literal[
+    "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy",
+    "migrate", "expand", "backfill", "index", "contract", "back_up", "hand_over",
+]  # fmt: skip
+
+
+class Service(Frozen):
+    """One tier: what it does, where it runs, what it needs, and the recipe of each action on it."""
+
+    role: Role = "stateless"
+    on: tuple[Name, ...]
+    capacity_per_s: PerSecond | None = Field(default=None, alias="capacity")
+    """Requests of its own that one instance serves per second; None = it does not limit while one serves."""
+    calls: dict[Name, Annotated[Call, BeforeValidator(_call)]] = {}
+    accepts: dict[Version, dict[Name, tuple[Version, ...]]] = {}
+    """Own version -> callee -> versions of it (of a datastore: schemas) that it can talk to; what is not named is accepted."""
+    version: Version = "1"
+    """The version that runs before the plan; of a datastore, its schema."""
+    health_check: HealthCheck | None = None
+    retry: Literal["none", "redispatch"] = "none"
+    """What a caller does when it meets an instance that is gone: fail, or try another one."""
+    silent: bool = False
+    """A stopped instance does not refuse connections but leaves them unanswered."""
+    balancing: Literal["by_capacity", "even"] = "by_capacity"
+    """even: the balancer does not know about a slow instance, so all get what the slowest can take."""
+    election: Election = Election()
+    serves: Literal["all", "leader"] = "all"
+    failover: Literal["manual", "automatic"] = "manual"
+    observes: tuple[Name, ...] | None = None
+    """Of a monitoring service: what it watches; None = every service."""
+    store: Store | None = None
+    actions: dict[ActionName, Action] = {}
+
+
+class Input(Frozen):
+    """Where a number of the environment comes from."""
+
+    at: str
+    mark: Literal["assumed", "measured"]
+    source: str
+
+
+class Environment(Frozen):
+    """The target of every deployment: what is there, and what users want of it.
+
+    Building one raises InvalidDocument with every rule that it breaks.
+    """
+
+    format: Literal[1] = 1
+    name: Name
+    kind: Literal["onebox", "test", "dogfood", "production"] = "production"
+    machines: tuple[Machine, ...] = Field(min_length=1)
+    entry: Name
+    """The service that users reach first."""
+    services: dict[Name, Service] = Field(min_length=1)
+    demand: Demand
+    inputs: tuple[Input, ...] = ()
+    """The numbers marked `assumed:` or `measured:` in the file."""
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Environment:
+        problems = _problems(self)
+        if problems:
+            raise InvalidDocument(problems)
+        return self
+
+    @cached_property
+    def machine_index(self) -> dict[str, int]:
+        """Machine -> its place in the list of machines, the ordinal that names random streams."""
+        return {m.name: i for i, m in enumerate(self.machines)}
+
+    @cached_property
+    def instances(self) -> dict[str, tuple[str, str]]:
+        """`service@machine` -> (service, machine), in canonical order: by machine, then by service as listed."""
+        return {
+            f"{name}@{machine.name}": (name, machine.name)
+            for machine in self.machines
+            for name, service in self.services.items()
+            if machine.name in service.on
+        }
+
+    def members(self, service: str) -> tuple[str, ...]:
+        """The instances of *service* in canonical order."""
+        return tuple(i for i, (name, _) in self.instances.items() if name == service)
+
+    @cached_property
+    def calls(self) -> nx.DiGraph:
+        """Service -> service it calls, with `times` and `dependency` on the edges."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.services)
+        graph.add_edges_from(
+            (name, callee, {"times": call.times, "dependency": call.dependency})
+            for name, service in self.services.items()
+            for callee, call in service.calls.items()
+        )
+        return graph
+
+    def topology(self) -> nx.DiGraph:
+        """Who needs whom, derived anew: an edge u -> v says that u needs v; nodes carry `kind`.
+
+        Service -> service it calls and instance -> machine -> zone, joined by service -> instance.
+        """
+        graph = self.calls.copy()
+        nx.set_node_attributes(graph, "service", "kind")
+        for machine in self.machines:
+            graph.add_node(machine.name, kind="machine")
+            if machine.zone:
+                graph.add_node(f"zone {machine.zone}", kind="zone")
+                graph.add_edge(machine.name, f"zone {machine.zone}")
+        for instance, (service, machine_name) in self.instances.items():
+            graph.add_node(instance, kind="instance")
+            graph.add_edge(service, instance)
+            graph.add_edge(instance, machine_name)
+        return graph
+
+    @cached_property
+    def visits(self) -> dict[str, float]:
+        """Mean requests that each service sees for one at the front door: V(entry) = 1, V(s) = sum of V(caller) x calls."""
+        visits = dict.fromkeys(self.services, 0.0)
+        visits[self.entry] = 1.0
+        for caller in nx.topological_sort(self.calls):
+            for callee, edge in self.calls[caller].items():
+                visits[callee] += visits[caller] * edge["times"]
+        return visits
+
+    @cached_property
+    def critical(self) -> tuple[str, ...]:
+        """The services that the entry cannot do without: itself and all it reaches over hard calls, as listed."""
+        hard = nx.DiGraph((u, v) for u, v, d in self.calls.edges(data="dependency") if d == "hard")
+        hard.add_node(self.entry)
+        reached = {self.entry} | nx.descendants(hard, self.entry)
+        return tuple(s for s in self.services if s in reached)
+
+    def _repr_html_(self) -> str:
+        from simdeploy.report.tables import environment_html  # a notebook's view; the library itself never looks up
+
+        return environment_html(self)
+
+
+def _problems(env: Environment) -> list[Problem]:
+    """Every rule that spans several fields and is broken, with its path in the document."""
+    found: list[Problem] = []
+
+    def add(path: Path, message: str) -> None:
+        found.append(Problem(path, message))
+
+    names = [m.name for m in env.machines]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            first = names.index(name)
+            zones = {env.machines[first].zone, env.machines[i].zone}
+            add(("machines", i, "name"), f"machine {name!r} is listed twice{' in two zones' if len(zones) > 1 else ''}; a machine has one entry and one zone")
+    services = list(env.services)
+    if env.entry not in services:
+        add(("entry",), f"{env.entry!r} is no service; {did_you_mean(env.entry, services)}")
+    for name, service in env.services.items():
+        where: Path = ("services", name)
+        _check_service(env, name, where, add)
+        for j, machine in enumerate(service.on):
+            if machine not in names:
+                add((*where, "on", j), f"{name!r} runs on {machine!r}, which is no machine; {did_you_mean(machine, names)}")
+            elif machine in service.on[:j]:
+                add((*where, "on", j), f"{name!r} is listed twice on {machine!r}; one instance of a service runs on a machine")
+        for callee in service.calls:
+            if callee not in services:
+                add((*where, "calls", callee), f"{name!r} calls {callee!r}, which is no service; {did_you_mean(callee, services)}")
+        for version, callees in service.accepts.items():
+            for callee in set(callees) - set(service.calls):
+                add((*where, "accepts", version, callee), f"{name!r} does not call {callee!r}; {did_you_mean(callee, list(service.calls))}")
+        for action_name, action in service.actions.items():
+            if action.on is not None and action.on not in names:
+                message = f"{action_name!r} of {name!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
+                add((*where, "actions", action_name, "on"), message)
+    if not found:
+        try:
+            loop = " -> ".join([u for u, _ in nx.find_cycle(env.calls)] + [nx.find_cycle(env.calls)[0][0]])
+            add(("services", nx.find_cycle(env.calls)[0][0], "calls"), f"services call each other in a loop: {loop}; drop one of these calls")
+        except nx.NetworkXNoCycle:
+            if all(env.services[s].capacity_per_s is None for s in env.critical):
+                message = f"none of the services that {env.entry!r} needs ({', '.join(env.critical)}) states a capacity; state at least one"
+                add(("services", env.entry), message)
+    return found
+
+
+def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
+    service = env.services[name]
+    if not service.on and service.role in ("leader_elected", "quorum", "datastore"):
+        add((*where, "on"), f"{name!r} is {service.role} and has no members; name at least one machine")
+    if service.role != "datastore" and service.store is not None:
+        add((*where, "store"), f"{name!r} is {service.role} and has a store; only a datastore has one: set role: datastore or drop store")
+    if service.role != "monitoring" and service.observes is not None:
+        add((*where, "observes"), f"{name!r} is {service.role} and observes; only monitoring does: set role: monitoring or drop observes")
+    for j, watched in enumerate(service.observes or ()):
+        if watched not in env.services:
+            add((*where, "observes", j), f"{name!r} observes {watched!r}, which is no service; {did_you_mean(watched, list(env.services))}")
+    standbys = [c for c in (service.store.copies if service.store else ()) if isinstance(c, Standby)]
+    if standbys and len(service.on) < 2:
+        add((*where, "store", "copies"), f"{name!r} has a standby and runs on one machine; name a second machine or drop the standby")

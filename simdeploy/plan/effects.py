@@ -1,0 +1,55 @@
+"""What a step may do to the environment: one closed table of verbs.
+
+Engine, vetting, runner and documentation follow this table; a verb that is not in it is no effect.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+from pydantic import BeforeValidator, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+Effect: TypeAlias = Annotated[
+    tuple[str | int | None, ...], BeforeValidator(lambda value: _checked(value)), PlainSerializer(lambda effect: list(effect))
+]
+
+
+class Verb(NamedTuple):
+    """One kind of effect."""
+
+    arguments: tuple[str, ...]
+    """What follows the verb: instance, service, version, schema; a trailing '?' may be null or left out."""
+    writes: str
+    """The attribute of the state that it writes."""
+    takes: bool
+    """It takes an instance out of service."""
+    meaning: str
+
+
+VERBS: dict[str, Verb] = {
+    "drain": Verb(("instance",), "mode", True, "takes nothing new, finishes what it has"),
+    "out": Verb(("instance",), "mode", True, "is off the balancer and serves nothing"),
+    "kill": Verb(("instance",), "mode", True, "is gone without notice: dead in the pool until the health check notices"),
+    "start": Verb(("instance",), "mode", False, "runs, and serves once its health check has risen"),
+    "serve": Verb(("instance",), "mode", False, "serves"),
+    "remove": Verb(("instance",), "mode", True, "is absent, its machine released"),
+    "version": Verb(("instance", "version"), "version", False, "runs this version from its next start"),
+    "schema": Verb(("service", "version"), "schema", False, "the store has this schema"),
+    "lead": Verb(("service", "instance?"), "leader", False, "is led by this instance; null: between two leaders"),
+    "point": Verb(("service",), "recovery point", False, "could be restored to the moment this step began"),
+    "restore": Verb(("service", "copy?"), "timeline", False, "holds what its best surviving copy held"),
+    "open": Verb((), "open", False, "users arrive"),
+    "validated": Verb((), "validated", False, "the service counts as restored"),
+}
+
+
+def _checked(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or not value or value[0] not in VERBS:
+        raise PydanticCustomError("effect", "{value} is no effect; the verbs are {verbs}", {"value": repr(value)[:60], "verbs": ", ".join(VERBS)})
+    wanted = VERBS[value[0]].arguments
+    least = sum(not a.endswith("?") for a in wanted)
+    if not least <= len(value) - 1 <= len(wanted):
+        usage = " ".join((value[0], *wanted))
+        raise PydanticCustomError("effect", "{value} has the wrong number of arguments; it reads [{usage}]", {"value": repr(value)[:60], "usage": usage})
+    return tuple(value)

@@ -1,0 +1,190 @@
+"""The parts of a plan's environment that never change while it runs, and the signature of a state.
+
+Instances that are alike (same service, same start, alone on their machine) are merged into a class: what a
+state costs depends only on how many of each class are in which condition. The counts of all (class, condition)
+pairs, written as the digits of one integer, are the state's *signature*. Two states with the same signature
+cost the same, so what is known about one is kept for the next, across replications too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from simdeploy.plan.plan import Plan
+from simdeploy.plan.steps import Step
+
+ABSENT, OUT, STARTING, DRAINING, DEAD, SERVING = range(6)
+"""How an instance stands: not there; off the balancer; waiting for its health check to rise; finishing what it
+has; gone but still in the balancer's pool; serving."""
+
+MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, OPEN, VALIDATED = range(10)
+"""What a compiled effect does; MODE covers every verb that sets how an instance stands and starts no timer."""
+
+Operation = tuple[int, int, Any]
+"""(what, position of the instance or service, argument)"""
+
+LEADING = ("leader_elected", "datastore")
+
+
+class Condition(NamedTuple):
+    """How an instance stands, what it runs and what share of its capacity is left."""
+
+    mode: int
+    version: str | int
+    factor: float
+
+
+class Signature:
+    """Digits of one integer: one per (class or attribute, condition) that was ever met."""
+
+    def __init__(self, largest: int) -> None:
+        self._bits = largest.bit_length() + 1
+        self._mask = (1 << self._bits) - 1
+        self.slots: list[tuple[Any, Any]] = []
+        """Of each digit: (class or attribute, what was met of it)."""
+        self._index: dict[tuple[Any, Any], int] = {}
+
+    def weight(self, subject: Any, met: Any) -> int:
+        """What one more of *subject* being *met* adds to the signature."""
+        slot = self._index.get((subject, met))
+        if slot is None:
+            slot = self._index[subject, met] = len(self.slots)
+            self.slots.append((subject, met))
+        return 1 << (slot * self._bits)
+
+    def counts(self, signature: int) -> list[tuple[Any, Any, int]]:
+        """(class or attribute, what was met, how often) of every digit that is not zero."""
+        found = []
+        for slot in self.slots:
+            digit = signature & self._mask
+            if digit:
+                found.append((*slot, digit))
+            signature >>= self._bits
+            if not signature:
+                break
+        return found
+
+
+class Weights(dict[int, int]):
+    """Code of a condition -> what an instance of one class in it adds to the signature."""
+
+    def __init__(self, layout: Layout, group: int) -> None:
+        super().__init__()
+        self._layout = layout
+        self._group = group
+
+    def __missing__(self, code: int) -> int:
+        mode, version, factor = self._layout.conditions[code]
+        if mode in (STARTING, DRAINING):
+            mode = OUT  # neither takes new requests: the same to users
+        met = (mode, version, factor) if mode == SERVING else (mode, "", 1.0)
+        weight = self[code] = self._layout.signature.weight(self._group, met)
+        return weight
+
+
+class Layout:
+    """What State and the facts of a state need of a plan, derived once for all its runs."""
+
+    def __init__(self, plan: Plan) -> None:
+        env = plan.environment
+        self.plan = plan
+        self.instances = list(env.instances)
+        self.index = {name: i for i, name in enumerate(self.instances)}
+        self.service_names = list(env.services)
+        self.service_index = {name: i for i, name in enumerate(self.service_names)}
+        self.services = list(env.services.values())
+        self.service_of = [self.service_index[s] for s, _ in env.instances.values()]
+        self.members = [[self.index[m] for m in env.members(s)] for s in self.service_names]
+        self.machine_of = [env.machine_index[m] for _, m in env.instances.values()]
+        self.on_machine: list[list[int]] = [[] for _ in env.machines]
+        for i, machine in enumerate(self.machine_of):
+            self.on_machine[machine].append(i)
+        self.leading = [s.role in LEADING or s.role == "quorum" and s.serves == "leader" for s in self.services]
+        self.conditions: list[Condition] = [Condition(ABSENT, "", 0.0)]
+        self._codes: dict[Condition, int] = {}
+        self._changed: dict[tuple[int, str], dict[Any, int]] = {}
+        self.modes: list[dict[int, int]] = [{} for _ in range(6)]
+        """Of each mode: code of a condition -> code of the same one in that mode."""
+        self._start()
+        self._merge(env.machines)
+        self.begin = [self._compile(step, step.begin) for step in plan.steps]
+        self.end = [self._compile(step, step.end) for step in plan.steps]
+        self.slow = [tuple((self.index[i], factor) for i, factor in step.slow) for step in plan.steps]
+
+    def _start(self) -> None:
+        start, env = self.plan.start, self.plan.environment
+        modes = {**dict.fromkeys(start.out, OUT), **dict.fromkeys(start.absent, ABSENT)}
+        versions = [s.version for s in self.services]
+        self.start_codes = [
+            self.code(Condition(modes.get(name, SERVING), "1" if s.role == "datastore" else versions[self.service_index[n]], 1.0))
+            for name, (n, _) in env.instances.items()
+            for s in (env.services[n],)
+        ]
+        self.start_versions = [self.conditions[c].version for c in self.start_codes]
+        self.start_leaders: list[int | None] = []
+        for s, members in enumerate(self.members):
+            named = start.leaders.get(self.service_names[s])
+            serving = [i for i in members if self.conditions[self.start_codes[i]].mode == SERVING]
+            leader = self.index[named] if named else next(iter(serving), None)
+            self.start_leaders.append(leader if self.leading[s] else None)
+
+    def _merge(self, machines: tuple[Any, ...]) -> None:
+        """Put like instances into classes: `group` of each, and what each class is."""
+        groups: dict[Any, int] = {}
+        self.group: list[int] = []
+        self.group_service: list[int] = []
+        self.group_machine: list[int | None] = []
+        """The machine of a class of one; None for a class whose members are alone on like machines."""
+        for i, s in enumerate(self.service_of):
+            machine = self.machine_of[i]
+            alone = len(self.on_machine[machine]) == 1 and not self.leading[s]
+            name: Any = (s, self.start_codes[i], machines[machine].hosted) if alone else i
+            if name not in groups:
+                groups[name] = len(groups)
+                self.group_service.append(s)
+                self.group_machine.append(None if alone else machine)
+            self.group.append(groups[name])
+        self.group_hosted = {g: machines[self.machine_of[i]].hosted for i, g in enumerate(self.group)}
+        self.group_start = {g: self.start_codes[i] for i, g in enumerate(self.group)}
+        self.signature = Signature(max(len(self.instances), len(self.plan.steps)))
+        weights = [Weights(self, g) for g in range(len(groups))]
+        self.weights = [weights[g] for g in self.group]
+
+    def code(self, condition: Condition) -> int:
+        """The number of a condition, the same one every time."""
+        code = self._codes.get(condition)
+        if code is None:
+            code = self._codes[condition] = len(self.conditions)
+            self.conditions.append(condition)
+        return code
+
+    def in_mode(self, code: int, mode: int) -> int:
+        """The code of the condition *code* in another mode."""
+        new = self.modes[mode][code] = self.code(self.conditions[code]._replace(mode=mode))
+        return new
+
+    def changed(self, code: int, **change: Any) -> int:
+        """The code of the condition *code* with another version or factor."""
+        return self.code(self.conditions[code]._replace(**change))
+
+    def _compile(self, step: Step, effects: tuple[tuple[str | int | None, ...], ...]) -> tuple[Operation, ...]:
+        return tuple(self._operation(effect) for effect in effects)
+
+    def _operation(self, effect: tuple[str | int | None, ...]) -> Operation:
+        verb, arguments = str(effect[0]), effect[1:]
+        if verb in ("drain", "out", "serve", "remove", "kill", "start", "version"):
+            i = self.index[str(arguments[0])]
+            if verb == "version":
+                return (VERSION, i, arguments[1])
+            watched = self.services[self.service_of[i]].health_check is not None
+            if verb == "kill" and (watched or self.leading[self.service_of[i]]):
+                return (KILL, i, None)
+            if verb == "start" and watched:
+                return (START, i, None)
+            return (MODE, i, {"drain": DRAINING, "out": OUT, "kill": OUT, "serve": SERVING, "start": SERVING, "remove": ABSENT}[verb])
+        if verb in ("open", "validated"):
+            return (OPEN if verb == "open" else VALIDATED, 0, None)
+        s = self.service_index[str(arguments[0])]
+        if verb == "lead":
+            return (LEAD, s, None if len(arguments) < 2 or arguments[1] is None else self.index[str(arguments[1])])
+        return ({"schema": SCHEMA, "point": POINT, "restore": RESTORE}[verb], s, arguments[1] if len(arguments) > 1 else None)

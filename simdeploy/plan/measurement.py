@@ -1,0 +1,316 @@
+"""The metrics of a trace: a fold over its records, the same for a simulated run and a real one.
+
+A Meter follows one run. What it leaves, a Run, is the path of the run through distinct states; `metrics_of`
+turns many Runs into figures at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdeploy.plan.exposure import Phases, risk
+from simdeploy.plan.facts import FactBook
+from simdeploy.plan.layout import LEAD, POINT, RESTORE, Layout
+from simdeploy.plan.metrics import METRICS, OUTCOMES
+from simdeploy.plan.plan import Plan
+from simdeploy.plan.queueing import flow
+from simdeploy.plan.state import State, StoreEvent
+from simdeploy.plan.trace import Trace
+
+Floats = NDArray[np.float64]
+
+
+class Run(NamedTuple):
+    """What one run leaves to be measured."""
+
+    times: list[float]
+    """When each visited state began [s], rising."""
+    states: list[int]
+    """Where its facts stand in the plan's FactBook."""
+    end_s: float
+    """Where the integrals end."""
+    makespan_s: float
+    outcome: str
+    failovers: int
+    out_at_end: int
+    steps_failed: int
+    validated_at_s: float | None
+    store_events: list[StoreEvent]
+
+
+class Meter:
+    """Follows one run: tell it what began and ended, and when an instant is over."""
+
+    def __init__(self, layout: Layout, book: FactBook, demand_per_s: float, bad: bool) -> None:
+        self.state = State(layout, demand_per_s)
+        self.steps_failed = 0
+        self.makespan_s = 0.0
+        self.bad = bad
+        self._layout = layout
+        self._book = book
+        self._signature = -1
+        self._times: list[float] = []
+        self._states: list[int] = []
+        self._dated: dict[int, float] = {}
+        self._running: dict[int, int] = {}
+        self._watches = _may_be_unobserved(layout)
+
+    def began(self, step: int, at_s: float) -> None:
+        """The first attempt of a step begins."""
+        layout = self._layout
+        if operations := layout.begin[step]:
+            self.state.apply(operations, at_s, at_s)
+        for i, factor in layout.slow[step]:
+            self.state.slow(i, factor, begins=True)
+        if any(op[0] in (POINT, RESTORE) for op in layout.end[step]):
+            self._dated[step] = at_s
+        if self._watches:
+            self._count_running(step, 1)
+
+    def ended(self, step: int, result: str, at_s: float) -> None:
+        """A step that began has ended."""
+        layout = self._layout
+        self.makespan_s = at_s
+        for i, factor in layout.slow[step]:
+            self.state.slow(i, factor, begins=False)
+        if result == "succeeded":
+            if operations := layout.end[step]:
+                self.state.apply(operations, at_s, self._dated.get(step, at_s))
+        else:
+            self.failed(at_s)
+            for what, s, leader in layout.begin[step]:
+                if what == LEAD and leader is None:
+                    self.state.hand_over_failed(s, at_s)
+        if self._watches:
+            self._count_running(step, -1)
+
+    def failed(self, at_s: float) -> None:
+        """A step, judge or gate said no."""
+        self.makespan_s = at_s
+        self.steps_failed += 1
+
+    def instant_over(self, at_s: float) -> None:
+        """Nothing more happens at *at_s*: what holds now holds for some time."""
+        state = self.state
+        if state.signature == self._signature:
+            return
+        self._signature = state.signature
+        facts = self._book.of(state, self.bad)
+        if self._times and self._times[-1] == at_s:
+            self._states[-1] = facts
+        else:
+            self._times.append(at_s)
+            self._states.append(facts)
+
+    def close(self, outcome: str, end_s: float) -> Run:
+        """The run, integrated to *end_s*."""
+        state = self.state
+        return Run(
+            self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(),
+            self.steps_failed, state.validated_at_s, state.store_events,
+        )  # fmt: skip
+
+    def _count_running(self, step: int, change: int) -> None:
+        machine = self._layout.plan.environment.machine_index.get(self._layout.plan.steps[step].on)
+        if machine is not None:
+            old = self._running.get(machine, 0)
+            self._running[machine] = old + change
+            self.state.mark(("running", machine), old, old + change)
+
+
+def _may_be_unobserved(layout: Layout) -> bool:
+    """Whether any step may run on a machine that no serving monitor watches: some monitor is touched, absent or partial."""
+    env = layout.plan.environment
+    monitors = [s for s in env.services.values() if s.role == "monitoring"]
+    if not monitors:
+        return False
+    of = {i for i, s in enumerate(layout.services) if s.role == "monitoring"}
+    touched = {layout.service_of[op[1]] for ops in (*layout.begin, *layout.end) for op in ops if op[0] < LEAD}
+    absent = any(env.instances[i][0] in [layout.service_names[s] for s in of] for i in (*layout.plan.start.absent, *layout.plan.start.out))
+    return bool(touched & of) or absent or bool(layout.plan.crashes) or all(m.observes is not None for m in monitors)
+
+
+def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence[Mapping[str, Phases]]) -> dict[str, Floats]:
+    """Every metric of every run: name -> one value per run (nan = it has none, e.g. a recovery that never came).
+
+    *phases* says for each run where the periodic copies of each store stood at its start.
+    """
+    facts = np.array(book.facts, dtype=np.float64).reshape(-1, 10)
+    counts = np.array([len(r.times) for r in runs])
+    owner = np.repeat(np.arange(len(runs)), counts)
+    states = np.array([s for r in runs for s in r.states], dtype=np.intp)
+    times = np.array([t for r in runs for t in r.times])
+    ends = np.array([r.end_s for r in runs])
+    last = np.cumsum(counts) - 1
+    following = np.append(times[1:], 0.0)
+    following[last] = ends
+    length = following - times
+    capacity, demand, error_free, steady, *flags = facts[states].T
+
+    def integral(rate: Floats) -> Floats:
+        return np.bincount(owner, weights=np.where(length > 0, rate, 0.0) * length, minlength=len(runs))
+
+    def lowest(values: Floats) -> Floats:
+        """The lowest of the values that lasted for some time, and of the last one."""
+        counted = np.where(length > 0, values, np.inf)
+        counted[last] = values[last]
+        return np.minimum.reduceat(counted, last - counts + 1)
+
+    asks = demand > 0
+    served = np.minimum(demand * error_free, capacity)
+    short = asks & (capacity < demand)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        missing = np.where(capacity < steady, steady - capacity, 0.0)
+        headroom = np.where(asks, (capacity - demand) / demand, np.inf)
+    offered = integral(demand)
+    failed = integral(demand - served) if plan.environment.demand.excess == "lost" else np.array([_queued_failures(plan, book, r) for r in runs])
+    single, skewed, incompatible, blind, unobserved, machines = flags
+    fault_free = float(book.steady) or math.nan
+    values = {
+        "makespan_s": np.array([r.makespan_s for r in runs]),
+        "downtime_s": integral((asks & (capacity <= 0)).astype(float)),
+        "brownout_s": integral((short & (capacity > 0)).astype(float)),
+        "failed_requests": failed,
+        "availability": np.divide(offered - failed, offered, out=np.full(len(runs), np.nan), where=offered > 0),
+        "capacity_min": lowest(capacity),
+        "capacity_end": capacity[last],
+        "headroom_min": np.where(np.isinf(low := lowest(headroom)), np.nan, low),
+        "lost_capacity": integral(missing),
+        "single_fault_s": integral(single),
+        "skew_s": integral(skewed),
+        "incompatible_s": integral(incompatible),
+        "blind_s": integral(blind),
+        "unobserved_change_s": integral(unobserved),
+        "machine_hours": integral(machines) / 3600,
+        "failovers": np.array([float(r.failovers) for r in runs]),
+        "out_at_end": np.array([float(r.out_at_end) for r in runs]),
+        "steps_failed": np.array([float(r.steps_failed) for r in runs]),
+        "rto_s": np.array([_recovery(plan, book, r) for r in runs]),
+    }
+    values["capacity_min_fraction"] = values["capacity_min"] / fault_free
+    values["capacity_end_fraction"] = values["capacity_end"] / fault_free
+    risks = np.array([_data(plan, book, r, p) for r, p in zip(runs, phases, strict=True)]).reshape(-1, 3)
+    values["data_loss_s"], values["lost_writes"], values["added_exposure_s"] = risks.T
+    for outcome in OUTCOMES:
+        values[outcome] = np.array([float(r.outcome == outcome) for r in runs])
+    return {name: values[name] for name in METRICS}
+
+
+def _queued_failures(plan: Plan, book: FactBook, run: Run) -> float:
+    """Failed requests where the excess waits: those that met an error, left impatient or still wait at the end."""
+    segments, failed = [], 0.0
+    for start, end, where in zip(run.times, [*run.times[1:], run.end_s], run.states, strict=True):
+        facts = book.facts[where]
+        segments.append((end - start, facts.demand * facts.error_free, facts.capacity))
+        failed += (end - start) * facts.demand * (1 - facts.error_free)
+    waiting = flow(segments, plan.environment.demand.patience_s or 0.0)
+    return failed + waiting.left + waiting.queued
+
+
+def _recovery(plan: Plan, book: FactBook, run: Run) -> float:
+    """From the disaster to the first moment, not before `validated`, that capacity meets the demand; nan if never."""
+    since = plan.disaster_at_s if plan.disaster_at_s is not None else 0.0 if not plan.start.live else None
+    if since is None or run.validated_at_s is None:
+        return math.nan
+    for start, end, where in zip(run.times, [*run.times[1:], math.inf], run.states, strict=True):
+        facts = book.facts[where]
+        if end > run.validated_at_s and facts.capacity >= facts.demand > 0:
+            return max(start, run.validated_at_s) - since
+    return math.nan
+
+
+def _data(plan: Plan, book: FactBook, run: Run, phases: Mapping[str, Phases]) -> tuple[float, float, float]:
+    """(data_loss_s, lost_writes, added_exposure_s) of a run: the worst store's times, all stores' writes."""
+    loss = writes = added = 0.0
+    layout = book.layout
+    for s, service in enumerate(layout.services):
+        if service.store is None:
+            continue
+        leader = layout.start_leaders[s]
+        standbys = sum(i != leader and layout.conditions[layout.start_codes[i]].mode == 5 for i in layout.members[s])
+        events = [e for e in run.store_events if e.service == s]
+        one = risk(service.store, events, standbys, run.end_s, phases[layout.service_names[s]])
+        loss, added = max(loss, one.data_loss_s), max(added, one.added_exposure_s)
+        if one.lost_s is not None:
+            writes += _writes(service.store.writes_per_s, run, book, one.lost_s - one.data_loss_s, one.lost_s)
+    return loss, writes, added
+
+
+def _writes(rate_per_s: float | None, run: Run, book: FactBook, since_s: float, until_s: float) -> float:
+    """Writes acknowledged in (since, until]; before the plan's start the first state is taken to have lasted."""
+    if rate_per_s is not None or math.isinf(until_s - since_s):
+        return (rate_per_s if rate_per_s is not None else 1.0) * (until_s - since_s)
+    total = 0.0
+    for k, (start, end, where) in enumerate(zip(run.times, [*run.times[1:], run.end_s], run.states, strict=True)):
+        facts = book.facts[where]
+        overlap = min(end, until_s) - max(start if k else -math.inf, since_s)
+        total += max(0.0, overlap) * min(facts.demand * facts.error_free, facts.capacity)
+    return total
+
+
+class Measured(NamedTuple):
+    """The metrics of one trace; of each whether it was observed or had to be inferred from the steps."""
+
+    values: dict[str, float | None]
+    known: dict[str, Literal["observed", "inferred"]]
+    outcome: str
+
+
+def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None) -> Measured:
+    """The metrics of one *trace* of *plan*.
+
+    A simulation knows everything; of a real run the metrics that users notice are known only from samples, and
+    are `inferred` here. Without *phases* the periodic copies are taken to have just finished a cycle.
+    """
+    layout = Layout(plan)
+    book = FactBook(layout)
+    steps, services = plan.wiring.index, layout.service_index
+    machines = plan.environment.machine_index
+    bad = any(r.kind == "bad_release" for r in trace.records)
+    first = next((float(r.value) for r in trace.records if r.kind == "demand"), plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1])
+    meter = Meter(layout, book, first, bad)
+    state = meter.state
+    now = 0.0
+    for record in trace.records:
+        if record.at_s > now:
+            meter.instant_over(now)
+            now = record.at_s
+        _fold(meter, state, record, steps, services, machines, layout)
+    meter.instant_over(now)
+    stores = {n: Phases(0.0, 0.0) for n, s in plan.environment.services.items() if s.store is not None}
+    values = metrics_of(plan, book, [meter.close(trace.outcome, max(trace.end_s, now))], [{**stores, **(phases or {})}])
+    real = trace.source == "journal"
+    return Measured(
+        {n: None if math.isnan(v[0]) else float(v[0]) for n, v in values.items()},
+        {n: "inferred" if real and m.sampled else "observed" for n, m in METRICS.items()},
+        trace.outcome,
+    )
+
+
+def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, machines: Any, layout: Layout) -> None:
+    at_s, kind, subject, value = record
+    if kind == "began":
+        meter.began(steps[subject], at_s)
+    elif kind == "ended":
+        if value in ("skipped", "not_needed"):
+            meter.makespan_s = at_s
+        elif layout.plan.steps[steps[subject]].kind == "judge":
+            meter.failed(at_s) if value == "failed" else None
+        else:
+            meter.ended(steps[subject], value, at_s)
+    elif kind in ("noticed", "risen"):
+        i = layout.index[subject]
+        state.noticed(i, state.term(i)) if kind == "noticed" else state.risen(i, state.term(i), at_s)
+    elif kind == "elected":
+        state.elected(services[subject], state.vote(services[subject]), at_s)
+    elif kind == "crashed":
+        state.crashed(machines[subject], at_s)
+    elif kind == "repaired":
+        state.repaired(machines[subject], at_s)
+    elif kind == "demand":
+        state.demanded(float(value))

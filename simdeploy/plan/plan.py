@@ -1,0 +1,216 @@
+"""The plan: the one thing that is simulated, vetted, exported and executed.
+
+A Plan is a value: frozen, complete, and a wrong one cannot be built. It carries its environment, so that a
+JSON plan can be forecast a month later without the YAML it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import networkx as nx
+from pydantic import Field, ValidationError, model_validator
+
+from simdeploy.environment.base import Frozen
+from simdeploy.environment.models import Environment, did_you_mean
+from simdeploy.errors import InvalidDocument, PlanError
+from simdeploy.plan.effects import VERBS
+from simdeploy.plan.goals import DEFAULT_PREFER, Goal
+from simdeploy.plan.steps import Seconds, Step
+
+
+class Start(Frozen):
+    """The state in which a plan begins; what is not named serves the version of its service."""
+
+    absent: tuple[str, ...] = ()
+    out: tuple[str, ...] = ()
+    leaders: dict[str, str] = {}
+    """Service -> leading instance; by default the first member that serves."""
+    starts_at_s: Seconds = 0.0
+    """Seconds after midnight, for a daily demand curve."""
+    live: bool = True
+    """False: no users before the effect `open` (a fresh deployment)."""
+
+
+class Release(Frozen):
+    """How likely the new release is bad, and what it then does."""
+
+    p_bad: float = Field(default=0.0, ge=0, le=1)
+    error_share: float = Field(default=0.0, ge=0, le=1)
+    """Of the requests that a changed instance serves."""
+
+
+class Crash(Frozen):
+    """A machine that dies at a known moment."""
+
+    machine: str
+    at_s: Seconds
+    for_s: Seconds | None = None
+    """None = it never returns."""
+
+
+class Source(Frozen):
+    """Where a plan came from."""
+
+    scenario: str = ""
+    strategy: str = ""
+
+
+class Wiring(NamedTuple):
+    """The DAG as lists of positions in `plan.steps`, for everyone who walks it."""
+
+    index: dict[str, int]
+    successors: list[list[tuple[int, bool]]]
+    """Of each step: (later step, whether that one needs this one's success)."""
+    waits: list[int]
+    """How many predecessors each step has."""
+
+
+class Plan(Frozen):
+    """Steps in order, the environment they act on, and everything that decides what they cost.
+
+    Building one raises PlanError for steps that form no DAG, or that name what is not there.
+    """
+
+    format: Literal[1] = 1
+    environment: Environment
+    steps: tuple[Step, ...]
+    pools: dict[str, int] = {}
+    start: Start = Start()
+    goals: tuple[Goal, ...] = ()
+    prefer: tuple[str, ...] = DEFAULT_PREFER
+    on_abort: Literal["rollback", "halt"] = "halt"
+    release: Release = Release()
+    crashes: tuple[Crash, ...] = ()
+    after_crash: Literal["retry", "abort"] = "retry"
+    """What becomes of a step whose machine dies: attempted again when it is back, or the plan aborts."""
+    disaster_at_s: Seconds | None = None
+    """The moment from which the recovery time counts; None = this plan recovers from nothing."""
+    steady_capacity_per_s: float | None = None
+    """What capacity is compared with; None = that of the start state."""
+    horizon_s: Seconds | None = None
+    """Integrals run over [0, horizon]; None = to the end of the last step."""
+    source: Source = Source()
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Plan:
+        _check_steps(self)
+        _check_names(self)
+        try:
+            loop = [u for u, _ in nx.find_cycle(self.graph())]
+        except nx.NetworkXNoCycle:
+            return self
+        raise PlanError(f"steps wait for each other: {' -> '.join([*loop, loop[0]])}; drop one of these needs or after")
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """The steps' order by position."""
+        index = {s.id: i for i, s in enumerate(self.steps)}
+        successors: list[list[tuple[int, bool]]] = [[] for _ in self.steps]
+        waits = [0] * len(self.steps)
+        for i, step in enumerate(self.steps):
+            needs = {index[n] for n in step.needs}
+            before = needs | {index[a] for a in step.after}
+            waits[i] = len(before)
+            for j in before:
+                successors[j].append((i, j in needs))
+        return Wiring(index, successors, waits)
+
+    def graph(self) -> nx.DiGraph:
+        """The steps as a DAG of ids: u -> v means that v begins after u has ended; each edge is weighted by u's mean [s]."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(s.id for s in self.steps)
+        mean = {s.id: s.mean_s for s in self.steps}
+        graph.add_edges_from((u, s.id, {"weight": mean[u]}) for s in self.steps for u in (*s.needs, *s.after))
+        return graph
+
+    def critical_path_s(self) -> float:
+        """The longest path at mean durations [s], sections one after the other."""
+        total = 0.0
+        for section in ("main", "rollback"):
+            steps = [s for s in self.steps if s.section == section]
+            ended: dict[str, float] = {}
+            graph = self.graph().subgraph(s.id for s in steps)
+            mean = {s.id: s.mean_s for s in steps}
+            for step_id in nx.topological_sort(graph):
+                ended[step_id] = mean[step_id] + max((ended[u] for u in graph.predecessors(step_id)), default=0.0)
+            total += max(ended.values(), default=0.0)
+        return total
+
+    def to_json(self) -> str:
+        """The plan as JSON with sorted keys, defaults left out."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True) | {"format": 1}, indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that `to_json` wrote. Raises PlanError for anything else."""
+        try:
+            return cls.model_validate(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise PlanError(f"is no JSON at line {error.lineno}, column {error.colno}: {error.msg}; name a file written by 'simdeploy plan'") from None
+        except InvalidDocument as error:
+            raise PlanError(f"the plan's environment is unsound: {error}") from None
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']} (here: {e['input']!r:.60})" for e in error.errors(include_url=False)]
+            raise PlanError("\n".join(lines)) from None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the plan's JSON in canonical order."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def _repr_html_(self) -> str:
+        from simdeploy.report.tables import plan_html  # a notebook's view; the library itself never looks up
+
+        return plan_html(self)
+
+
+def _check_steps(plan: Plan) -> None:
+    seen: dict[str, Step] = {}
+    for step in plan.steps:
+        if step.id in seen:
+            raise PlanError(f"two steps are called {step.id!r}; give the second another action or an ordinal such as '#2'")
+        seen[step.id] = step
+    for step in plan.steps:
+        for field in ("needs", "after", "began", "done", "undone"):
+            for other in getattr(step, field):
+                if other not in seen:
+                    raise PlanError(f"step {step.id!r} names {other!r} under {field}, which is no step; {did_you_mean(other, list(seen))}")
+                section = step.section if field in ("needs", "after") else "main"
+                if seen[other].section != section:
+                    raise PlanError(f"step {step.id!r} ({step.section}) names {other!r} ({seen[other].section}) under {field}, which takes {section} steps")
+        if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
+            raise PlanError(f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither")
+        if step.section == "main" and (step.began or step.done or step.undone):
+            raise PlanError(f"step {step.id!r} is a main step with a guard (began, done, undone); only a rollback step has one")
+        for watched in step.judge.watch if step.judge else ():
+            if watched not in seen:
+                raise PlanError(f"judge {step.id!r} watches {watched!r}, which is no step; {did_you_mean(watched, list(seen))}")
+
+
+def _check_names(plan: Plan) -> None:
+    env = plan.environment
+    known: dict[str, Any] = {"instance": env.instances, "service": env.services}
+    for step in plan.steps:
+        for pool, units in step.pools:
+            if units > plan.pools.get(pool, 0):
+                raise PlanError(f"step {step.id!r} holds {units} of pool {pool!r}, which has {plan.pools.get(pool, 0)}; enlarge the pool")
+        if step.on and step.on not in env.machine_index:
+            raise PlanError(f"step {step.id!r} runs on {step.on!r}, which is no machine; {did_you_mean(step.on, list(env.machine_index))}")
+        for instance, _ in step.slow:
+            if instance not in env.instances:
+                raise PlanError(f"step {step.id!r} slows {instance!r}, which is no instance; {did_you_mean(instance, list(env.instances))}")
+        for effect in (*step.begin, *step.end):
+            for kind, value in zip(VERBS[str(effect[0])].arguments, effect[1:], strict=False):
+                names = known.get(kind.rstrip("?"))
+                if names is not None and value not in names and not (value is None and kind.endswith("?")):
+                    raise PlanError(f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}; {did_you_mean(str(value), list(names))}")
+    for name in (*plan.start.absent, *plan.start.out, *plan.start.leaders.values()):
+        if name not in env.instances:
+            raise PlanError(f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}")
+    for crash in plan.crashes:
+        if crash.machine not in env.machine_index:
+            raise PlanError(f"{crash.machine!r} is to crash and is no machine; {did_you_mean(crash.machine, list(env.machine_index))}")

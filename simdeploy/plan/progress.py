@@ -1,0 +1,269 @@
+"""What may start now: every decision about order, with no clock and no IO.
+
+Simulator and runner both ask a Progress and tell it what ended; it decides about skipping, guards, judging,
+pools, aborts and the change of section. Steps go by their position in the plan.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+import networkx as nx
+
+from simdeploy.plan.plan import Plan
+
+Result: TypeAlias = Literal["succeeded", "failed", "skipped", "not_needed"]
+SUCCEEDED: Result = "succeeded"
+FAILED: Result = "failed"
+SKIPPED: Result = "skipped"
+NOT_NEEDED: Result = "not_needed"
+MAIN, ROLLBACK = 0, 1
+
+
+class Order(NamedTuple):
+    """What a Progress needs of a plan, derived once for all its runs."""
+
+    plan: Plan
+    successors: list[list[tuple[int, bool]]]
+    waits: list[int]
+    section: list[int]
+    judge: list[bool]
+    group: list[int]
+    """Steps that want the same of the pools share a group."""
+    wants: list[tuple[tuple[int, int], ...]]
+    """Of each group: (pool, units)."""
+    room: list[int]
+    """Units of each pool."""
+    lane: list[int]
+    """Steps on one target that need each other, directly or not, share a lane."""
+    watched: dict[int, list[int]]
+    """Of each judge: the positions it counts."""
+    machine: list[str]
+    """Where each step is executed."""
+
+
+def order(plan: Plan) -> Order:
+    """The order of *plan*, for any number of Progresses."""
+    wiring = plan.wiring
+    pools = {name: i for i, name in enumerate(plan.pools)}
+    groups: dict[tuple[tuple[int, int], ...], int] = {}
+    group = [groups.setdefault(tuple(sorted((pools[p], n) for p, n in s.pools)), len(groups)) for s in plan.steps]
+    same = nx.utils.UnionFind(range(len(plan.steps)))
+    for i, step in enumerate(plan.steps):
+        for need in step.needs:
+            j = wiring.index[need]
+            if step.target and plan.steps[j].target == step.target:
+                same.union(i, j)
+    return Order(
+        plan=plan,
+        successors=wiring.successors,
+        waits=wiring.waits,
+        section=[ROLLBACK if s.section == "rollback" else MAIN for s in plan.steps],
+        judge=[s.kind == "judge" for s in plan.steps],
+        group=group,
+        wants=list(groups),
+        room=list(plan.pools.values()),
+        lane=[same[i] for i in range(len(plan.steps))],
+        watched={i: [wiring.index[w] for w in s.judge.watch] for i, s in enumerate(plan.steps) if s.judge},
+        machine=[s.on for s in plan.steps],
+    )
+
+
+class Progress:
+    """One run of a plan, seen from its order.
+
+    Tell it `ended`; then ask `judged`, then `started`, as model.md orders one instant. `passed` collects the
+    steps that ended without running since it was last emptied.
+    """
+
+    def __init__(self, steps: Order) -> None:
+        self._order = steps
+        self._waiting = steps.waits.copy()
+        self._room = steps.room.copy()
+        self._ready: list[list[int]] = [[] for _ in steps.wants]
+        self._judges: list[int] = []
+        self._doomed: set[int] = set()
+        self._began: set[int] = set()
+        self._lanes: set[int] = set()
+        self._stranded: dict[str, list[int]] = {}
+        self.results: list[Result | None] = [None] * len(steps.waits)
+        self.passed: list[tuple[int, Result]] = []
+        self.section = MAIN
+        self.running = 0
+        self.failures = 0
+        self.aborting: Literal["rollback", "halt"] | None = None
+        self.outcome: str | None = None
+        """success, partial, rolled_back or halted once nothing is left to do."""
+        self._open_section()
+
+    def ended(self, step: int, result: Result) -> None:
+        """Note that a step that was started has ended, all its attempts included."""
+        self.running -= 1
+        for pool, units in self._order.wants[self._order.group[step]]:
+            self._room[pool] += units
+        if result == FAILED:
+            spec = self._order.plan.steps[step]
+            if spec.gate is not None:
+                self.abort(spec.gate.reaction)
+            else:
+                self.failures += 1
+                if spec.fatal:
+                    self.abort(self._order.plan.on_abort)
+        self._settle(step, result)
+
+    def judged(self) -> list[tuple[int, Result]]:
+        """The judges whose turn has come, in plan order, with what each said; failed = it aborts."""
+        verdicts: list[tuple[int, Result]] = []
+        while self._judges and (self.aborting is None or self.section == ROLLBACK):
+            judge = heapq.heappop(self._judges)
+            verdict = FAILED if self._too_many(judge) else SUCCEEDED
+            verdicts.append((judge, verdict))
+            if verdict == FAILED:
+                self.abort(self._order.plan.on_abort)
+            self._settle(judge, verdict)
+        return verdicts
+
+    def has_verdicts(self) -> bool:
+        """Whether a judge's turn has come."""
+        return bool(self._judges)
+
+    def started(self) -> list[int]:
+        """The steps that start now, in plan order; each counts as running from here on."""
+        begun: list[int] = []
+        ready = self._ready
+        if self._stranded:
+            self._strand()
+        if len(ready) == 1 and not self._order.wants[0]:
+            begun = sorted(ready[0])
+            ready[0].clear()
+        else:
+            while (best := self._next()) is not None:
+                begun.append(heapq.heappop(ready[best]))
+                for pool, units in self._order.wants[best]:
+                    self._room[pool] -= units
+        if begun:
+            self._began.update(begun)
+            self._lanes.update([self._order.lane[i] for i in begun])
+            self.running += len(begun)
+        elif self.running == 0 and not self._judges and self.outcome is None and not any(ready) and not any(self._stranded.values()):
+            self._close_section()
+            if self.outcome is None and not self._judges:
+                return self.started()
+        return begun
+
+    def abort(self, reaction: Literal["rollback", "halt"]) -> None:
+        """Stop the main section: no further attempt begins, or (halt) no further lane. A second abort is the first."""
+        if self.aborting is not None or self.section != MAIN:
+            return
+        undoable = not any(self._order.plan.steps[i].no_return for i in self._began)
+        self.aborting = reaction if undoable else "halt"
+        self._judges.clear()
+        for group, heap in enumerate(self._ready):
+            self._ready[group] = [i for i in heap if self._may_go_on(i)]
+            heapq.heapify(self._ready[group])
+        for machine, steps in self._stranded.items():
+            self._stranded[machine] = [i for i in steps if self._may_go_on(i)]
+
+    def machine_down(self, machine: str) -> None:
+        """No step begins on this machine until it is up again."""
+        self._stranded.setdefault(machine, [])
+
+    def machine_up(self, machine: str) -> None:
+        """Steps may begin on this machine again."""
+        for step in self._stranded.pop(machine, []):
+            heapq.heappush(self._ready[self._order.group[step]], step)
+
+    def _strand(self) -> None:
+        for group, heap in enumerate(self._ready):
+            for step in [i for i in heap if self._order.machine[i] in self._stranded]:
+                self._stranded[self._order.machine[step]].append(step)
+                heap.remove(step)
+            heapq.heapify(self._ready[group])
+
+    def began(self, step: int) -> bool:
+        """Whether an attempt of this step ever began."""
+        return step in self._began
+
+    def _next(self) -> int | None:
+        """The group whose first ready step comes next in plan order and fits in all its pools."""
+        best: int | None = None
+        for group, heap in enumerate(self._ready):
+            if heap and (best is None or heap[0] < self._ready[best][0]):
+                if all(self._room[pool] >= units for pool, units in self._order.wants[group]):
+                    best = group
+        return best
+
+    def _settle(self, step: int, result: Result) -> None:
+        """Write down a result, and let those that waited for it have their turn."""
+        todo = [(step, result)]
+        while todo:
+            step, result = todo.pop()
+            self.results[step] = result
+            success = result == SUCCEEDED or result == NOT_NEEDED
+            for later, needs in self._order.successors[step]:
+                self._waiting[later] -= 1
+                if needs and not success:
+                    self._doomed.add(later)
+                if self._waiting[later] == 0:
+                    passed = self._turn(later)
+                    if passed is not None:
+                        todo.append((later, passed))
+
+    def _turn(self, step: int) -> Result | None:
+        """Queue a step whose predecessors have all ended, or say how it ends without running."""
+        if self.aborting is not None and self.section == MAIN and not self._may_go_on(step):
+            return None
+        passed: Result | None = SKIPPED if step in self._doomed else None
+        if passed is None and self.section == ROLLBACK and not self._is_wanted(step):
+            passed = NOT_NEEDED
+        if passed is not None:
+            self.passed.append((step, passed))
+        elif self._order.judge[step]:
+            heapq.heappush(self._judges, step)
+        else:
+            heapq.heappush(self._ready[self._order.group[step]], step)
+        return passed
+
+    def _may_go_on(self, step: int) -> bool:
+        """While aborting: only a halt lets anything begin, and only the rest of a lane that has begun."""
+        ordinary = self._order.plan.steps[step].kind == "step"
+        return self.aborting == "halt" and ordinary and self._order.lane[step] in self._lanes
+
+    def _is_wanted(self, step: int) -> bool:
+        """Whether the guard of a rollback step holds, by the results of the main section."""
+        spec, index, results = self._order.plan.steps[step], self._order.plan.wiring.index, self.results
+        return (
+            (not spec.began or any(index[i] in self._began for i in spec.began))
+            and all(results[index[i]] == SUCCEEDED for i in spec.done)
+            and (not spec.undone or any(results[index[i]] != SUCCEEDED for i in spec.undone))
+        )
+
+    def _too_many(self, step: int) -> bool:
+        judge = self._order.plan.steps[step].judge
+        if judge is None or judge.limit is None:
+            return False
+        failures = self.failures if judge.of != "batch" else sum(self.results[i] == FAILED for i in self._order.watched[step])
+        return failures > judge.limit if judge.unit == "count" else failures * 100 > judge.limit * judge.size
+
+    def _open_section(self) -> None:
+        for step in self._roots():
+            passed = self._turn(step)
+            if passed is not None:
+                self._settle(step, passed)
+
+    def _roots(self) -> Iterator[int]:
+        return (i for i, n in enumerate(self._order.waits) if n == 0 and self._order.section[i] == self.section)
+
+    def _close_section(self) -> None:
+        if self.section == ROLLBACK:
+            undone = any(r == FAILED and self._order.section[i] == ROLLBACK for i, r in enumerate(self.results))
+            self.outcome = "halted" if undone else "rolled_back"
+        elif self.aborting is None:
+            self.outcome = "partial" if self.failures else "success"
+        elif self.aborting == "rollback" and ROLLBACK in self._order.section:
+            self.section = ROLLBACK
+            self._open_section()
+        else:
+            self.outcome = "halted"

@@ -1,0 +1,274 @@
+"""The state of the environment: a fold over what steps do and what the world does by itself.
+
+`State` changes by effects and world records only, and says which timers each change starts. Whoever owns the
+clock (the simulator draws their delays, a journal already holds their ends) brings them back as world records;
+a timer whose term has passed says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from simdeploy.plan import layout as lay
+from simdeploy.plan.layout import DEAD, DRAINING, KILL, MODE, OUT, SERVING, START, STARTING, Layout, Operation
+
+
+class Timer(NamedTuple):
+    """Something that the world will do by itself unless its term passes."""
+
+    kind: Literal["noticed", "risen", "elected"]
+    subject: int
+    """Position of the instance, or of the service that elects."""
+    term: int
+    unseen: bool = False
+    """noticed: the host does not even refuse connections; elected: the loss must be detected first."""
+
+
+class StoreEvent(NamedTuple):
+    """Something that changes how far back a store could be restored."""
+
+    at_s: float
+    kind: Literal["standbys", "point", "failover", "restored"]
+    value: float
+    """standbys: how many follow; point: the moment it dates from; failover, restored: the moment writing stopped."""
+    service: int
+
+
+class State:
+    """One run's state. `signature` tells it apart from every state that costs differently."""
+
+    def __init__(self, layout: Layout, demand_per_s: float = 0.0) -> None:
+        self.layout = layout
+        plan = layout.plan
+        self.codes = layout.start_codes.copy()
+        self.leaders = layout.start_leaders.copy()
+        self.open = plan.start.live
+        self.validated_at_s: float | None = None
+        self.demand_per_s = demand_per_s
+        self.failovers = 0
+        self.timers: list[Timer] = []
+        """Started by the changes since this list was last emptied."""
+        self.store_events: list[StoreEvent] = []
+        self._terms = [0] * len(layout.instances)
+        self._votes = [0] * len(layout.services)
+        self._electing = [False] * len(layout.services)
+        self._handing = [False] * len(layout.services)
+        self._last_leaders = layout.start_leaders.copy()
+        self._lost_at_s: dict[int, float] = {}
+        self._returns: dict[int, list[int]] = {}
+        self._factors: dict[int, list[float]] = {}
+        self.schemas = {s: layout.services[s].version for s in range(len(layout.services)) if layout.services[s].role == "datastore"}
+        self.signature = sum(layout.weights[i][code] for i, code in enumerate(self.codes))
+        for name, value in (("demand", demand_per_s), ("open", self.open)):
+            self.signature += layout.signature.weight(name, value)
+        for s, leads in enumerate(layout.leading):
+            if leads:
+                self.signature += layout.signature.weight(("leader", s), self.leaders[s])
+        for s, schema in self.schemas.items():
+            self.signature += layout.signature.weight(("schema", s), schema)
+
+    def apply(self, operations: tuple[Operation, ...], at_s: float, dated_s: float) -> None:
+        """Do what a step does at *at_s*; *dated_s* is when that step began (a recovery point dates from then)."""
+        codes, layout = self.codes, self.layout
+        for what, i, argument in operations:
+            if what == MODE:
+                old = codes[i]
+                new = layout.modes[argument].get(old)
+                if new is None:
+                    new = layout.in_mode(old, argument)
+                if new != old:
+                    weights = layout.weights[i]
+                    self.signature += weights[new] - weights[old]
+                    codes[i] = new
+                    self._terms[i] += 1
+                    if layout.leading[layout.service_of[i]]:
+                        self._follow(i, at_s)
+            elif what == lay.VERSION:
+                self._recode(i, layout.changed(codes[i], version=argument))
+            elif what == KILL:
+                self._vanish(i, at_s)
+            elif what == START:
+                self._rise(i, at_s)
+            elif what == lay.LEAD:
+                self._lead(i, argument, at_s)
+            elif what == lay.SCHEMA:
+                self._attribute(("schema", i), self.schemas.get(i), argument)
+                self.schemas[i] = argument
+            elif what == lay.OPEN:
+                self._attribute("open", self.open, True)
+                self.open = True
+            elif what == lay.VALIDATED:
+                self.validated_at_s = at_s if self.validated_at_s is None else self.validated_at_s
+            elif what == lay.POINT:
+                self.store_events.append(StoreEvent(at_s, "point", dated_s, i))
+            else:
+                self.store_events.append(StoreEvent(at_s, "restored", self._lost_at_s.pop(i, at_s), i))
+
+    def slow(self, i: int, factor: float, begins: bool) -> None:
+        """A step that leaves an instance *factor* of its capacity begins or ends; factors multiply."""
+        active = self._factors.setdefault(i, [])
+        active.append(factor) if begins else active.remove(factor)
+        left = 1.0
+        for one in sorted(active):
+            left *= one
+        self._recode(i, self.layout.changed(self.codes[i], factor=left))
+
+    def hand_over_failed(self, service: int, at_s: float) -> None:
+        """A step that was to move the lead ended without doing so: who is left elects."""
+        if self.leaders[service] is None:
+            self._handing[service] = False
+            self._elect(service, unseen=False)
+
+    def noticed(self, i: int, term: int) -> bool:
+        """The balancer takes a dead instance out of its pool. False: the timer's term has passed."""
+        if term != self._terms[i]:
+            return False
+        self._set_mode(i, OUT)
+        return True
+
+    def risen(self, i: int, term: int, at_s: float) -> bool:
+        """The health check of a started instance has risen: it serves."""
+        if term != self._terms[i]:
+            return False
+        self._set_mode(i, SERVING)
+        self._follow(i, at_s)
+        return True
+
+    def elected(self, service: int, term: int, at_s: float) -> bool:
+        """An election ends: the first serving member leads, if there is one."""
+        if term != self._votes[service]:
+            return False
+        self._electing[service] = False
+        serving = [i for i in self.layout.members[service] if self.mode(i) == SERVING]
+        if self.layout.services[service].election.prefer == "upgraded":
+            serving.sort(key=lambda i: not self._is_upgraded(i))
+        if serving:
+            self._lead(service, serving[0], at_s)
+        return True
+
+    def crashed(self, machine: int, at_s: float) -> None:
+        """A machine dies; what served on it will return with it."""
+        here = self.layout.on_machine[machine]
+        self._returns[machine] = [i for i in here if self.mode(i) in (SERVING, STARTING)]
+        for i in here:
+            if self.mode(i) in (SERVING, STARTING, DRAINING):
+                self._vanish(i, at_s, silent=True)
+
+    def repaired(self, machine: int, at_s: float) -> None:
+        """A machine is back: what served returns through its health check unless a step has taken it meanwhile."""
+        for i in self._returns.pop(machine, []):
+            if self.mode(i) in (DEAD, OUT):
+                self._rise(i, at_s)
+
+    def demanded(self, rate_per_s: float) -> None:
+        """Users want another rate from now on."""
+        self._attribute("demand", self.demand_per_s, rate_per_s)
+        self.demand_per_s = rate_per_s
+
+    def mark(self, name: tuple[str, int], old: int, new: int) -> None:
+        """Count something beside the instances (running steps on unobserved machines) into the signature."""
+        self._attribute(name, old, new)
+
+    def mode(self, i: int) -> int:
+        """How the instance at position *i* stands."""
+        return self.layout.conditions[self.codes[i]].mode
+
+    def term(self, i: int) -> int:
+        """The term in which the instance at position *i* stands: a timer of an earlier one is void."""
+        return self._terms[i]
+
+    def vote(self, service: int) -> int:
+        """The number of the service's latest election: a timer of an earlier one is void."""
+        return self._votes[service]
+
+    def changed_serves(self) -> bool:
+        """Whether any instance serves another version than it started with."""
+        conditions, versions = self.layout.conditions, self.layout.start_versions
+        return any(conditions[c].mode == SERVING and conditions[c].version != v for c, v in zip(self.codes, versions, strict=True))
+
+    def out_at_end(self) -> int:
+        """How many instances are neither serving nor absent."""
+        return sum(self.layout.conditions[c].mode not in (lay.ABSENT, SERVING) for c in self.codes)
+
+    def _is_upgraded(self, i: int) -> bool:
+        return self.layout.conditions[self.codes[i]].version != self.layout.start_versions[i]
+
+    def _attribute(self, name: object, old: object, new: object) -> None:
+        weight = self.layout.signature.weight
+        self.signature += weight(name, new) - weight(name, old)
+
+    def _recode(self, i: int, code: int) -> None:
+        weights = self.layout.weights[i]
+        self.signature += weights[code] - weights[self.codes[i]]
+        self.codes[i] = code
+
+    def _set_mode(self, i: int, mode: int) -> None:
+        self._recode(i, self.layout.in_mode(self.codes[i], mode))
+        self._terms[i] += 1
+
+    def _vanish(self, i: int, at_s: float, silent: bool = False) -> None:
+        service = self.layout.services[self.layout.service_of[i]]
+        self._set_mode(i, DEAD if service.health_check else OUT)
+        if service.health_check:
+            self.timers.append(Timer("noticed", i, self._terms[i], silent or service.silent))
+        if self.layout.leading[self.layout.service_of[i]]:
+            self._follow(i, at_s, vanished=True)
+
+    def _rise(self, i: int, at_s: float) -> None:
+        if self.layout.services[self.layout.service_of[i]].health_check:
+            self._set_mode(i, STARTING)
+            self.timers.append(Timer("risen", i, self._terms[i]))
+        else:
+            self._set_mode(i, SERVING)
+            self._follow(i, at_s)
+
+    def _follow(self, i: int, at_s: float, vanished: bool = False) -> None:
+        """What a change of an instance means for the lead of its service, and for who follows the primary."""
+        s = self.layout.service_of[i]
+        if not self.layout.leading[s]:
+            return
+        service, leader, serves = self.layout.services[s], self.leaders[s], self.mode(i) == SERVING
+        automatic = service.role != "datastore" or service.failover == "automatic"
+        if i == leader and not serves:
+            if service.role != "datastore":
+                self._set_leader(s, None)
+            elif vanished:
+                self._lost_at_s.setdefault(s, at_s)
+            if automatic:
+                self._elect(s, unseen=vanished or service.role == "datastore")
+        elif serves and i == leader:
+            self._votes[s] += 1
+            self._electing[s] = False
+            self._lost_at_s.pop(s, None)
+        elif serves and automatic and not self._electing[s] and not self._handing[s] and (leader is None or self.mode(leader) != SERVING):
+            self._elect(s, unseen=False)
+        if service.store is not None:
+            self._count_standbys(s, at_s)
+
+    def _elect(self, s: int, unseen: bool) -> None:
+        self._votes[s] += 1
+        self._electing[s] = True
+        self.timers.append(Timer("elected", s, self._votes[s], unseen))
+
+    def _lead(self, s: int, leader: int | None, at_s: float) -> None:
+        self._votes[s] += 1
+        self._electing[s] = False
+        self._handing[s] = leader is None
+        self._set_leader(s, leader)
+        if leader is None:
+            return
+        if self._last_leaders[s] is not None and self._last_leaders[s] != leader:
+            self.failovers += 1
+            if s in self._lost_at_s:
+                self.store_events.append(StoreEvent(at_s, "failover", self._lost_at_s.pop(s), s))
+        self._last_leaders[s] = leader
+        if self.layout.services[s].store is not None:
+            self._count_standbys(s, at_s)
+
+    def _set_leader(self, s: int, leader: int | None) -> None:
+        self._attribute(("leader", s), self.leaders[s], leader)
+        self.leaders[s] = leader
+
+    def _count_standbys(self, s: int, at_s: float) -> None:
+        following = sum(self.mode(i) == SERVING for i in self.layout.members[s] if i != self.leaders[s])
+        self.store_events.append(StoreEvent(at_s, "standbys", following, s))

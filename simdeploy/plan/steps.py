@@ -1,0 +1,115 @@
+"""One action of a plan, and what it does to the environment while it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from simdeploy.environment.base import Frozen
+from simdeploy.environment.durations import ZERO, Duration
+from simdeploy.plan.effects import Effect
+
+Kind = Literal["step", "gate", "judge"]
+Section = Literal["main", "rollback"]
+Reaction = Literal["rollback", "halt"]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Judge(Frozen):
+    """What a judge counts at the end of a batch: it aborts when strictly more than `limit` of `watch` failed."""
+
+    watch: tuple[str, ...]
+    """Ids of the batch's steps."""
+    size: int = Field(ge=1)
+    """Planned instances of the batch (`of: plan`: of the plan); what a percentage refers to."""
+    limit: float | None = Field(default=0.0, ge=0)
+    """None = never abort."""
+    unit: Literal["count", "percent"] = "count"
+    of: Literal["batch", "carried", "plan"] = "batch"
+    """Whose failures count: this batch's, or all so far."""
+
+
+class Gate(Frozen):
+    """A check of the release: finds a bad one with `sensitivity`, a good one bad with `false_alarms`."""
+
+    sensitivity: float = Field(default=1.0, ge=0, le=1)
+    false_alarms: float = Field(default=0.0, ge=0, le=1)
+    reaction: Reaction = "rollback"
+
+
+def _factor(value: Any) -> Any:
+    return tuple(tuple(pair) for pair in value) if isinstance(value, list) else value
+
+
+Factors = Annotated[
+    tuple[tuple[str, Annotated[float, Field(ge=0, le=1)]], ...],
+    BeforeValidator(_factor),
+    PlainSerializer(lambda pairs: [list(p) for p in pairs]),
+]
+
+
+class Step(Frozen):
+    """One action on one target. Everything but `id` has a default, and defaults are left out of the JSON."""
+
+    id: str = Field(min_length=1)
+    """`phase/target/action`, with `#k` for the k-th time."""
+    kind: Kind = "step"
+    section: Section = "main"
+    needs: tuple[str, ...] = ()
+    """Must have succeeded (or been not needed), else this step is skipped."""
+    after: tuple[str, ...] = ()
+    """Must have ended, in any way."""
+    began: tuple[str, ...] = ()
+    """Guard of a rollback step: any of these main steps began."""
+    done: tuple[str, ...] = ()
+    """Guard: all of these succeeded."""
+    undone: tuple[str, ...] = ()
+    """Guard: at least one of these did not succeed."""
+    target: str = ""
+    """The instance or service that it affects."""
+    on: str = ""
+    """The machine that executes it; "" = the operator's desk."""
+    duration: Duration = ZERO
+    """Of one attempt."""
+    pools: tuple[tuple[str, int], ...] = ()
+    """(pool, units) held from the first attempt to the last."""
+    p_fail: float = Field(default=0.0, ge=0, le=1)
+    """Of one attempt."""
+    retries: int = Field(default=0, ge=0)
+    retry_delay: Duration = ZERO
+    timeout_s: Seconds | None = None
+    """Bounds one attempt, and fails it."""
+    begin: tuple[Effect, ...] = ()
+    """Effects when the first attempt begins."""
+    end: tuple[Effect, ...] = ()
+    """Effects when it succeeds."""
+    slow: Factors = ()
+    """(instance, share of its capacity that is left) while it runs, retries included; 0 = a lock."""
+    gate: Gate | None = None
+    judge: Judge | None = None
+    no_return: bool = False
+    """Once it began there is no undo."""
+    fatal: bool = False
+    """Its failure aborts the plan at once."""
+    run: tuple[str, ...] = ()
+    """What the runner executes. The forecast reads neither this nor `check` and `expects`."""
+    check: tuple[str, ...] = ()
+    expects: tuple[str, ...] = ()
+
+    @property
+    def action(self) -> str:
+        """The last part of the id: what is done."""
+        return self.id.rsplit("/", 1)[-1]
+
+    @property
+    def mean_s(self) -> float:
+        """Mean time from the first attempt's begin to the last one's end, ignoring the time-out [s].
+
+        Mean attempts with r retries are (1 - p^(r+1)) / (1 - p), each but the first after a retry delay.
+        """
+        if self.p_fail == 0:
+            return self.duration.mean_s
+        p, n = self.p_fail, self.retries + 1
+        attempts = (1 - p**n) / (1 - p) if p < 1 else float(n)
+        return attempts * self.duration.mean_s + (attempts - 1) * self.retry_delay.mean_s

@@ -1,0 +1,310 @@
+"""The discrete-event engine: SimPy owns the clock, `progress` the order, `state` the meaning. The only door to simpy.
+
+One SimPy event per attempt, and one per timer of the world: an attempt needs no process of its own because all
+it does is end. What ends at one instant is gathered and settled together, in the order of model.md: attempt
+ends in plan order, the world, judges, begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import simpy
+
+from simdeploy.environment.models import HealthCheck
+from simdeploy.plan.facts import FactBook
+from simdeploy.plan.layout import Layout
+from simdeploy.plan.measurement import Meter, Run
+from simdeploy.plan.plan import Crash, Plan
+from simdeploy.plan.progress import FAILED, SUCCEEDED, Progress, Result, order
+from simdeploy.plan.state import Timer
+from simdeploy.plan.trace import Record, Trace
+from simdeploy.simulation.sampler import Draws, Stream, stream_names
+
+
+class Engine:
+    """Runs one plan any number of times; what is learned of a state in one run serves the next."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.layout = Layout(plan)
+        self.book = FactBook(self.layout)
+        self.order = order(plan)
+        self.names: list[Stream] = stream_names(plan)
+        self.demand = plan.environment.demand
+        self.machine = [s.on for s in plan.steps]
+
+    def runs(self, draws: Draws) -> Iterator[Run]:
+        """One Run per replication of *draws*, in order."""
+        for r, (durations, failing) in enumerate(draws.rows()):
+            yield _Replication(self, draws, r, durations, failing, None).run()
+
+    def trace(self, draws: Draws) -> Trace:
+        """The records of the first replication of *draws*."""
+        durations, failing = next(draws.rows())
+        records: list[Record] = []
+        run = _Replication(self, draws, 0, durations, failing, records).run()
+        return Trace(records, run.end_s, run.outcome)
+
+
+class _Replication:
+    """One run. Attempts, retries and timers are SimPy events; their callbacks gather, `_settle` decides."""
+
+    def __init__(
+        self, engine: Engine, draws: Draws, r: int, durations: list[float], failing: set[int], records: list[Record] | None
+    ) -> None:
+        self._engine, self._draws, self._r = engine, draws, r
+        self._durations, self._failing, self._records = durations, failing, records
+        self._env = simpy.Environment()
+        self._progress = Progress(engine.order)
+        levels = engine.demand.levels(0.0, engine.plan.start.starts_at_s)
+        self._meter = Meter(engine.layout, engine.book, levels[0][1], draws.bad(r))
+        self._due: list[int] = []
+        self._world: list[Any] = []
+        self._current: dict[int, simpy.Event] = {}
+        """Of each running step: the event that ends its attempt or its retry delay; absent while its machine is dead."""
+        self._attempts: dict[int, int] = {}
+        """Of each step that was attempted again: how many retries it has used."""
+        self._drawn: dict[int, int] = {}
+        """Of the same: the number of its latest draw; an attempt that a crash broke costs a draw and no retry."""
+        self._delayed: set[int] = set()
+        self._broken: dict[str, list[int]] = {}
+        self._repairs = 0
+        self._timers: dict[Stream, int] = {}
+        self._finished = False
+
+    def run(self) -> Run:
+        """Run to the end of the plan and of its horizon."""
+        plan, env = self._engine.plan, self._env
+        if self._meter.bad:
+            self._record("bad_release", "release")
+        for crash in plan.crashes:
+            self._at(crash.at_s, partial(self._crash, crash))
+        self._demand(iter(self._levels()))
+        if env.peek() > 0:
+            self._settle()
+        while not self._finished:
+            env.step()
+        outcome = self._progress.outcome or "stuck"
+        return self._meter.close(outcome, max(self._meter.makespan_s, plan.horizon_s or 0.0))
+
+    def _levels(self) -> list[tuple[float, float]]:
+        """Changes of demand: known far beyond any plausible end, followed one at a time."""
+        plan = self._engine.plan
+        far = max(10 * (plan.horizon_s or 0.0), 30 * 86400.0)
+        return self._engine.demand.levels(far, plan.start.starts_at_s) if self._engine.demand.rate_per_s is None else [(0.0, 0.0)]
+
+    def _demand(self, levels: Iterator[tuple[float, float]]) -> None:
+        next(levels)
+
+        def follow() -> None:
+            level = next(levels, None)
+            if level is not None:
+                self._at(level[0] - self._env.now, partial(change, level[1]))
+
+        def change(rate_per_s: float) -> None:
+            self._record("demand", "users", rate_per_s)
+            self._meter.state.demanded(rate_per_s)
+            follow()
+
+        follow()
+
+    def _at(self, delay_s: float, act: Any) -> None:
+        """Let the world *act* after *delay_s*."""
+        simpy.Timeout(self._env, delay_s, act).callbacks.append(self._on_world)
+
+    def _on_world(self, event: simpy.Event) -> None:
+        self._world.append(event.value)
+        if self._env.peek() > self._env.now:
+            self._settle()
+
+    def _on_attempt(self, event: simpy.Event) -> None:
+        step: int = event._value
+        if self._current.get(step) is event:
+            self._due.append(step)
+        env = self._env
+        if not env._queue or env._queue[0][0] > env._now:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Decide about everything that has come up at this instant."""
+        due, now = self._due, self._env._now
+        if due:
+            self._due = []
+            if len(due) > 1:
+                due.sort()
+            for step in due:
+                self._over(step)
+        if self._world:
+            world, self._world = self._world, []
+            for act in world:
+                act()
+        progress = self._progress
+        while True:
+            verdicts = progress.judged()
+            for judge, verdict in verdicts:
+                self._record("ended", judge, verdict)
+                self._meter.makespan_s = now
+                if verdict == FAILED:
+                    self._meter.failed(now)
+            if progress.aborting == "rollback" and self._delayed:
+                for step in sorted(self._delayed):
+                    self._end(step, FAILED)
+            begun = progress.started()
+            if progress.passed:
+                self._pass()
+            for step in begun:
+                self._begin(step)
+            if not verdicts and not begun or not progress.has_verdicts():
+                break
+        if self._meter.state.timers:
+            self._start_timers()
+        self._meter.instant_over(now)
+        if progress.outcome is not None or not self._current and not self._repairs:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The plan is over (or stuck): follow the world to the horizon, then stop."""
+        now, horizon_s = self._env.now, self._engine.plan.horizon_s or 0.0
+        if now >= horizon_s or self._env.peek() > horizon_s:
+            self._finished = True
+
+    def _pass(self) -> None:
+        for step, result in self._progress.passed:
+            self._record("ended", step, result)
+        self._meter.makespan_s = self._env.now
+        self._progress.passed.clear()
+
+    def _begin(self, step: int) -> None:
+        self._meter.began(step, self._env._now)
+        if self._records is not None:
+            self._record("began", step)
+        event = self._current[step] = simpy.Timeout(self._env, self._durations[step], step)
+        event.callbacks.append(self._on_attempt)
+
+    def _over(self, step: int) -> None:
+        """An attempt, or the pause after one, is over."""
+        if step in self._delayed:
+            self._delayed.discard(step)
+            self._again(step)
+            return
+        if self._drawn and (n := self._drawn.get(step, 0)):
+            fails = self._draws.attempt(self._r, step, n)[1]
+        else:
+            fails = step in self._failing
+        gate = self._engine.plan.steps[step].gate
+        if gate is not None and not fails:
+            finds = self._meter.bad and self._meter.state.changed_serves()
+            fails = self._draws.gate(self._r, step) < (gate.sensitivity if finds else gate.false_alarms)
+            self._end(step, FAILED if fails else SUCCEEDED)
+        elif not fails:
+            self._end(step, SUCCEEDED)
+        else:
+            self._retry_or_fail(step)
+
+    def _retry_or_fail(self, step: int) -> None:
+        n = self._attempts.get(step, 0) + 1
+        if n > self._engine.plan.steps[step].retries or self._progress.aborting == "rollback":
+            self._end(step, FAILED)
+            return
+        self._attempts[step] = n
+        self._delayed.add(step)
+        event = self._current[step] = simpy.Timeout(self._env, self._draws.retry_delay(self._r, step, n), step)
+        event.callbacks.append(self._on_attempt)
+
+    def _again(self, step: int) -> None:
+        """Begin another attempt, unless its machine is dead (it then begins at the repair)."""
+        machine = self._engine.machine[step]
+        if machine in self._broken:
+            self._broken[machine].append(step)
+            del self._current[step]
+            return
+        self._attempt(step)
+
+    def _attempt(self, step: int) -> None:
+        self._drawn[step] = n = self._drawn.get(step, 0) + 1
+        event = self._current[step] = simpy.Timeout(self._env, self._draws.attempt(self._r, step, n)[0], step)
+        event.callbacks.append(self._on_attempt)
+
+    def _end(self, step: int, result: Result) -> None:
+        self._current.pop(step, None)
+        self._delayed.discard(step)
+        self._meter.ended(step, result, self._env._now)
+        if self._records is not None:
+            self._record("ended", step, result)
+        self._progress.ended(step, result)
+
+    def _crash(self, crash: Crash) -> None:
+        plan, state = self._engine.plan, self._meter.state
+        self._record("crashed", crash.machine)
+        state.crashed(plan.environment.machine_index[crash.machine], self._env.now)
+        self._progress.machine_down(crash.machine)
+        hit = [i for i in self._current if self._engine.machine[i] == crash.machine and i not in self._delayed]
+        self._broken[crash.machine] = []
+        for step in sorted(hit):
+            del self._current[step]
+            if plan.after_crash == "retry" and self._progress.aborting != "rollback":
+                self._broken[crash.machine].append(step)
+            else:
+                self._end(step, FAILED)
+                if plan.after_crash == "abort":
+                    self._progress.abort(plan.on_abort)
+        if crash.for_s is not None:
+            self._repairs += 1
+            self._at(crash.for_s, partial(self._repair, crash.machine))
+
+    def _repair(self, machine: str) -> None:
+        self._repairs -= 1
+        self._record("repaired", machine)
+        self._meter.state.repaired(self._engine.plan.environment.machine_index[machine], self._env.now)
+        self._progress.machine_up(machine)
+        for step in self._broken.pop(machine, []):
+            if self._progress.aborting == "rollback":
+                self._end(step, FAILED)
+            else:
+                self._attempt(step)
+
+    def _next(self, name: Stream) -> int:
+        """How often *name* was met before in this run."""
+        n = self._timers.get(name, 0)
+        self._timers[name] = n + 1
+        return n
+
+    def _start_timers(self) -> None:
+        """Give each timer that the state started its delay."""
+        timers = self._meter.state.timers
+        for timer in timers:
+            self._at(self._delay_s(timer), partial(self._ring, timer))
+        timers.clear()
+
+    def _delay_s(self, timer: Timer) -> float:
+        layout = self._engine.layout
+        if timer.kind == "elected":
+            election = layout.services[timer.subject].election
+            return election.elect_s + (election.detect_s if timer.unseen else 0.0)
+        service = layout.service_of[timer.subject]
+        check = layout.services[service].health_check
+        assert isinstance(check, HealthCheck)  # only a checked instance starts such a timer
+        stream: Stream = (layout.service_names[service], layout.machine_of[timer.subject], "health_check", timer.kind)
+        u = self._draws.other(self._r, (*stream, self._next(stream)))
+        needed = check.rise if timer.kind == "risen" else check.fall
+        return (needed - 1 + u) * check.interval_s + (check.timeout_s if timer.unseen else 0.0)
+
+    def _ring(self, timer: Timer) -> None:
+        state, now = self._meter.state, self._env.now
+        names = self._engine.layout.service_names if timer.kind == "elected" else self._engine.layout.instances
+        if timer.kind == "noticed":
+            valid = state.noticed(timer.subject, timer.term)
+        elif timer.kind == "risen":
+            valid = state.risen(timer.subject, timer.term, now)
+        else:
+            valid = state.elected(timer.subject, timer.term, now)
+        if valid:
+            self._record(timer.kind, names[timer.subject])
+
+    def _record(self, kind: Any, subject: str | int, value: str | float = "") -> None:
+        if self._records is not None:
+            name = self._engine.plan.steps[subject].id if isinstance(subject, int) else subject
+            self._records.append(Record(self._env.now, kind, name, value))

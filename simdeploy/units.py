@@ -1,0 +1,92 @@
+"""Quantities as people write them in YAML: a number and a unit from a fixed list, read once at the edge.
+
+Inside simdeploy there are only seconds, requests per second, bytes, bytes per second and fractions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from simdeploy.errors import UnitError
+
+TIME = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+RATE = {"req/s": 1.0, "req/min": 1 / 60, "req/h": 1 / 3600}
+SIZE = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
+SPEED = {f"{unit}/s": factor for unit, factor in SIZE.items()}
+FRACTION = {"%": 0.01}
+
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(\S.*)?", re.IGNORECASE)
+
+
+def parse(text: str, units: dict[str, float]) -> float:
+    """*text*, a number with one of *units*, in the base unit of that table.
+
+    >>> parse("1.5 h", TIME), parse("20%", FRACTION)
+    (5400.0, 0.2)
+
+    Raises UnitError for anything else: a bare number, another unit, a negative or infinite value.
+    """
+    example = f"90 {next(iter(u for u, f in units.items() if f == 1.0), '%')}"
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise UnitError(f"{text!r} is not a number with a unit; write for example {example!r}")
+    number, unit = float(match[1]), (match[2] or "").strip()
+    if not unit:
+        raise UnitError(f"{text!r} has no unit; write for example '{match[1]} {next(iter(units))}' (units: {', '.join(units)})")
+    if unit not in units:
+        near = difflib.get_close_matches(unit, units, n=1, cutoff=0.4)
+        hint = f"did you mean {match[1] + ' ' + near[0]!r}?" if near else f"units here: {', '.join(units)}"
+        raise UnitError(f"{text!r} has the unknown unit {unit!r}; {hint}")
+    value = number * units[unit] if unit != "%" else number / 100
+    if value < 0 or not math.isfinite(value):
+        raise UnitError(f"{text!r} must be finite and not negative")
+    return value
+
+
+def format_s(seconds: float) -> str:
+    """*seconds* as a person writes it, three significant digits: '0 s', '42.5 s', '12.3 min', '2.5 h'."""
+    for unit in ("d", "h", "min"):
+        if abs(seconds) >= 2 * TIME[unit]:
+            return f"{seconds / TIME[unit]:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _reader(units: dict[str, float]) -> BeforeValidator:
+    def read(value: Any, info: ValidationInfo) -> Any:
+        """Texts are parsed; a bare number passes only where no file is being read (JSON plans and Python)."""
+        if isinstance(value, bool):
+            raise PydanticCustomError("unit", "{value} is not a number with a unit", {"value": value})
+        if isinstance(value, int | float):
+            if info.context and info.context.get("units_required") and not (units is FRACTION and 0 <= value <= 1):
+                sample = f"{value * 100:g} %" if units is FRACTION else f"{value:g} {next(u for u, f in units.items() if f == 1.0)}"
+                raise PydanticCustomError("unit", "{value} has no unit; write for example '{sample}'", {"value": value, "sample": sample})
+            if not math.isfinite(value) or value < 0:
+                raise PydanticCustomError("unit", "{value} must be finite and not negative", {"value": value})
+            return value
+        if isinstance(value, str):
+            try:
+                return parse(value, units)
+            except UnitError as error:
+                raise PydanticCustomError("unit", "{text}", {"text": str(error)}) from None
+        return value
+
+    return BeforeValidator(read)
+
+
+def _at_most_one(value: float) -> float:
+    if value > 1:
+        raise PydanticCustomError("unit", "{percent} % is over 100 %; a share lies between 0 % and 100 %", {"percent": f"{value * 100:g}"})
+    return value
+
+
+Seconds = Annotated[float, _reader(TIME)]
+PerSecond = Annotated[float, _reader(RATE)]
+Bytes = Annotated[float, _reader(SIZE)]
+BytesPerSecond = Annotated[float, _reader(SPEED)]
+Fraction = Annotated[float, _reader(FRACTION), AfterValidator(_at_most_one)]

@@ -1,0 +1,86 @@
+"""Plans of the independent implementation, read as plans of ours: the fields differ in name, never in meaning."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from typing import Any
+
+from simdeploy.plan.plan import Plan
+
+PLANS = pathlib.Path(__file__).parent / "plans"
+
+SAME = ("id", "kind", "section", "needs", "after", "began", "done", "undone", "on", "pools", "p_fail", "retries", "retry_delay",
+        "slow", "no_return", "fatal", "run", "check", "expects")  # fmt: skip
+COPIED = ("role", "retry", "silent", "failover", "balancing", "serves", "observes")
+
+
+def read(path: pathlib.Path) -> tuple[Plan, dict[str, Any]]:
+    """(the plan, the whole document with its `metrics` or `means`)."""
+    document = json.loads(path.read_text())
+    given = document["plan"]
+    env = given["env"]
+    crashes = [{"machine": m, "at_s": at, "for_s": None if math.isinf(float(length)) else length} for m, at, length in given["crashes"]]
+    return Plan.model_validate(
+        {
+            "environment": _environment(env),
+            "steps": [_step(s, env["instances"]) for s in given["steps"]],
+            "pools": given["pools"],
+            "start": {"absent": given["absent"], "out": given["out"], "live": given["live"]},
+            "on_abort": given["on_abort"],
+            "after_crash": given["crash"],
+            "release": {"p_bad": given["p_bad"], "error_share": given["error_share"]},
+            "crashes": crashes,
+            # a disaster is a machine that never returns in a plan that says when it has recovered
+            "disaster_at_s": min((c["at_s"] for c in crashes if c["for_s"] is None), default=None),
+            "steady_capacity_per_s": given["reference"],
+            "horizon_s": given["horizon"],
+        }
+    ), document
+
+
+def _environment(env: dict[str, Any]) -> dict[str, Any]:
+    unread = {k: env[k] for k in ("cells", "forbidden", "mtbf") if env.get(k)}
+    if unread:
+        raise NotImplementedError(f"this adapter does not read {', '.join(unread)} yet")
+    machines = list(dict.fromkeys(env["instances"].values()))
+    queue = {} if env.get("queue") is None else {"excess": "queue", "patience_s": env["queue"]}
+    return {
+        "name": "reference",
+        "machines": [{"name": m, "zone": env["zones"].get(m)} for m in machines],
+        "entry": env["entry"],
+        "services": {name: _service(name, s, env["instances"]) for name, s in env["services"].items()},
+        "demand": {"steps": [{"at_s": at, "rate_per_s": rate} for at, rate in env["demand"]], **queue},
+    }
+
+
+def _service(name: str, given: dict[str, Any], instances: dict[str, str]) -> dict[str, Any]:
+    check = given.get("check")
+    return {
+        **{k: given[k] for k in COPIED if k in given},
+        "on": [machine for i, machine in instances.items() if i.startswith(f"{name}@")],
+        "capacity_per_s": given["c"],
+        "calls": {callee: {"times": times, "dependency": kind} for callee, (times, kind) in given["calls"].items()},
+        "health_check": None if check is None else dict(zip(("interval_s", "fall", "rise", "timeout_s"), check, strict=True)),
+        "election": {"detect_s": given["detect"], "elect_s": given["elect"], "prefer": "upgraded" if given.get("prefer") == "upgraded" else "plan_order"},
+    }
+
+
+def _step(given: dict[str, Any], instances: dict[str, str]) -> dict[str, Any]:
+    parts = given["id"].split("/")
+    step = {k: given[k] for k in SAME if k in given}
+    step["target"] = given.get("target") or next((p for p in parts if p in instances), "")
+    if "dur" in given:
+        step["duration"] = given["dur"]
+    if given.get("timeout") not in (None, "inf"):
+        step["timeout_s"] = given["timeout"]
+    for when in ("begin", "end"):
+        if when in given:
+            step[when] = [["version", e[1], str(e[2])] if e[0] == "version" else e for e in given[when]]
+    if given.get("gate"):
+        step["gate"] = dict(zip(("sensitivity", "false_alarms", "reaction"), given["gate"], strict=True))
+    if given.get("judge"):
+        watch, size, limit, unit, of = given["judge"]
+        step["judge"] = {"watch": watch, "size": size, "limit": None if limit == "inf" else limit, "unit": unit, "of": of}
+    return step
