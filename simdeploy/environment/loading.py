@@ -105,7 +105,11 @@ class Document:
             if not isinstance(source, str) or not source.strip():
                 self.fault((*path, mark), f"{mark!r} needs the source as text, for example '{mark}: load test of 2026-10-02'")
             self.inputs.append({"at": ".".join(map(str, path)), "mark": mark, "source": str(source)})
-        return result["value"] if marks and set(result) == {"value"} else result
+        if marks and "value" in result:
+            for extra in set(result) - {"value"}:
+                self.fault((*path, extra), f"unknown key {extra!r} beside value and {next(iter(marks))}; put a text that has a comma in quotes")
+            return result["value"]
+        return result
 
     def _scalar(self, node: Node, path: Path) -> Any:
         text, tag = str(node.value), str(node.tag).rsplit(":", 1)[-1]

@@ -1,0 +1,45 @@
+"""Files to scenarios: a scenario names its environment's file, and the faults of both are reported together."""
+
+from __future__ import annotations
+
+import pathlib
+
+from simdeploy.environment.loading import Document, load_environment
+from simdeploy.environment.models import Environment
+from simdeploy.errors import FileError
+from simdeploy.planning.scenario import Scenario
+
+
+def load(path: str | pathlib.Path) -> Scenario | Environment:
+    """The scenario or the environment that the YAML file at *path* describes.
+
+    Raises FileError with every fault found, each with its file, line and column.
+    """
+    document = Document(pathlib.Path(path))
+    return _scenario(document) if "scenario" in document.data or "strategies" in document.data else load_environment(path)
+
+
+def load_scenario(path: str | pathlib.Path) -> Scenario:
+    """The scenario that the YAML file at *path* describes, with its environment. Raises FileError."""
+    return _scenario(Document(pathlib.Path(path)))
+
+
+def _scenario(document: Document) -> Scenario:
+    data = document.data
+    named = data.get("environment")
+    if not isinstance(named, str):
+        document.fault(("environment",), "the key 'environment' must name the environment's YAML file, for example 'environment: production.yaml'")
+        raise FileError(document.faults)
+    try:
+        data["environment"] = load_environment(document.path.parent / named)
+    except FileError as error:
+        if error.faults[0].message.startswith("cannot be read"):
+            document.fault(("environment",), f"environment {named!r} {error.faults[0].message}")
+        else:
+            document.faults += error.faults
+        raise FileError(document.faults) from None
+    data.setdefault("name", document.path.stem)
+    scenario = document.check(Scenario)
+    if scenario is None or document.faults:
+        raise FileError(document.faults)
+    return scenario

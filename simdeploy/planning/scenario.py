@@ -1,0 +1,203 @@
+"""What is to be done to an environment, and the strategies for it that are to be compared."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from simdeploy.environment.base import Frozen
+from simdeploy.environment.demand import TimeOfDay
+from simdeploy.environment.models import Environment, Name, Service, Version, did_you_mean
+from simdeploy.errors import InvalidDocument, Path, Problem
+from simdeploy.plan.goals import DEFAULT_PREFER, Goal
+from simdeploy.plan.metrics import METRICS
+from simdeploy.units import Seconds
+
+
+def _batches(value: Any) -> Any:
+    sizes = value if isinstance(value, list | tuple) else [value]
+    if value == "all" or sizes and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes):
+        return value if value == "all" else tuple(sizes)
+    raise PydanticCustomError("batches", "{value} is no batch size; write 'all', a count from 1 up, or a list of counts", {"value": repr(value)[:60]})
+
+
+class Partition(Frozen):
+    """How the instances of one service go out together, in what order, and how they are taken out and brought back."""
+
+    batches: Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(_batches)] = "all"
+    """'all' at once, or sizes consumed in order of the machines, the last one repeating."""
+    take_out: Literal["drain", "stop"] = "drain"
+    """drain: off the balancer, finishing what it has; stop: dead in the pool until the health check notices."""
+    leader: Literal["last", "first", "any"] = "any"
+    """Of a leader-elected service: where in the order the leader of the start state goes."""
+    hand_over: bool = False
+    """Of a leader-elected service: the leader hands over before it goes, instead of leaving an election behind."""
+    migration: Literal["offline", "expand_contract"] | None = None
+    """Of a datastore. offline: its writers are stopped, the schema migrates, the new writers start.
+    expand_contract: a short lock, new code, a backfill while slower, a short lock."""
+    back_up_first: bool = False
+    """Of a datastore: a backup, and so a fresh recovery point, before the schema is touched."""
+
+
+Stage = Annotated[tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+
+
+class Strategy(Frozen):
+    """One named choice of partitions for all services of a scenario."""
+
+    about: str = ""
+    order: tuple[Stage, ...] | None = None
+    """Stages one after the other; the services of one stage go at the same time.
+    By default datastores first, then each service after those it calls."""
+    services: dict[Name, Partition] = {}
+
+
+class Scenario(Frozen):
+    """An upgrade of an environment, with the strategies for it, what they must keep and what is preferred.
+
+    Building one raises InvalidDocument with every rule that it breaks.
+    """
+
+    format: Literal[1] = 1
+    scenario: Literal["upgrade"]
+    name: Name
+    title: str = ""
+    environment: Environment
+    to: dict[Name, Version] = Field(min_length=1)
+    """Service -> new version; of a datastore, the new schema."""
+    forks: int | None = Field(default=None, ge=1)
+    """How many steps run at once at most. It does not bound how many machines are out: batches do."""
+    starts_at_s: TimeOfDay = Field(default=0.0, alias="starts_at")
+    horizon_s: Seconds | None = Field(default=None, alias="horizon")
+    """Integrals run over [0, horizon]; by default 1.5 times the longest critical path over all strategies."""
+    goals: tuple[Goal, ...] = ()
+    prefer: tuple[str, ...] = DEFAULT_PREFER
+    """Metrics by which the recommendation is found, most important first."""
+    baseline: str | None = None
+    """The strategy with which the others are compared; by default the first."""
+    strategies: dict[Name, Strategy] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Scenario:
+        problems = _problems(self)
+        if problems:
+            raise InvalidDocument(problems)
+        return self
+
+    def stages(self, strategy: Strategy) -> tuple[tuple[str, ...], ...]:
+        """The services to change, stage by stage; writers that an offline migration stops go with their store."""
+        stopped = self.writers_stopped(strategy)
+        if strategy.order is not None:
+            return tuple(stage for stage in strategy.order)
+        services = self.environment.services
+        depth: dict[str, int] = {}
+        import networkx as nx  # local: only a scenario without a stated order needs it
+
+        for name in reversed(list(nx.topological_sort(self.environment.calls))):
+            depth[name] = 1 + max((depth[c] for c in services[name].calls), default=0)
+        wanted = [s for s in self.to if s not in stopped]
+        return tuple((s,) for s in sorted(wanted, key=lambda s: (services[s].role != "datastore", depth[s])))
+
+    def partition(self, strategy: Strategy, service: str) -> Partition:
+        """How *strategy* partitions *service*, defaults filled in."""
+        given = strategy.services.get(service, Partition())
+        if self.environment.services[service].role == "datastore" and given.migration is None:
+            return given.model_copy(update={"migration": "offline"})
+        return given
+
+    def writers(self, store: str) -> tuple[str, ...]:
+        """The services that call *store*, as listed."""
+        return tuple(n for n, s in self.environment.services.items() if store in s.calls)
+
+    def writers_stopped(self, strategy: Strategy) -> dict[str, str]:
+        """Service -> the store whose offline migration stops it."""
+        services = self.environment.services
+        stores = [s for s in self.to if s in services and services[s].role == "datastore"]
+        return {w: s for s in stores if self.partition(strategy, s).migration == "offline" for w in self.writers(s)}
+
+    def _repr_html_(self) -> str:
+        from simdeploy.report.tables import scenario_html  # a notebook's view; the library itself never looks up
+
+        return scenario_html(self)
+
+
+def _problems(scenario: Scenario) -> list[Problem]:
+    """Every rule that spans several fields and is broken, with its path in the document."""
+    found: list[Problem] = []
+    services = scenario.environment.services
+    for name in scenario.to:
+        if name not in services:
+            found.append(Problem(("to", name), f"{name!r} is no service; {did_you_mean(name, list(services))}"))
+    for i, metric in enumerate(scenario.prefer):
+        if metric not in METRICS:
+            found.append(Problem(("prefer", i), f"{metric!r} is no metric; {did_you_mean(metric, list(METRICS))}"))
+    if scenario.baseline is not None and scenario.baseline not in scenario.strategies:
+        hint = did_you_mean(scenario.baseline, list(scenario.strategies))
+        found.append(Problem(("baseline",), f"{scenario.baseline!r} is no strategy; {hint}"))
+    if any(name not in services for name in scenario.to):
+        return found
+    for name, strategy in scenario.strategies.items():
+        found += _strategy_problems(scenario, strategy, ("strategies", name))
+    return found
+
+
+def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+    found: list[Problem] = []
+    services = scenario.environment.services
+    stopped = scenario.writers_stopped(strategy)
+    for name, partition in strategy.services.items():
+        here: Path = (*where, "services", name)
+        if name not in scenario.to:
+            found.append(Problem(here, f"{name!r} is not upgraded here; {did_you_mean(name, list(scenario.to))}, or add it under 'to'"))
+        else:
+            found += _partition_problems(name, services[name], partition, here)
+            if name in stopped and partition.batches != "all":
+                message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it; drop 'batches' or use migration: expand_contract"
+                found.append(Problem((*here, "batches"), message))
+    listed: list[str] = []
+    for i, stage in enumerate(strategy.order or ()):
+        for name in stage:
+            place: Path = (*where, "order", i)
+            if name not in scenario.to:
+                found.append(Problem(place, f"{name!r} is not upgraded here; {did_you_mean(name, list(scenario.to))}"))
+            elif name in listed:
+                found.append(Problem(place, f"{name!r} comes twice in the order; keep one"))
+            elif name in stopped:
+                found.append(Problem(place, f"{name!r} goes with the offline migration of {stopped[name]!r}; leave it out of the order"))
+            listed.append(name)
+    if strategy.order is not None:
+        for name in scenario.to:
+            if name not in listed and name not in stopped:
+                found.append(Problem((*where, "order"), f"{name!r} is to be upgraded and is missing in the order; add it"))
+    for name in [*scenario.to, *(w for w in stopped if w not in scenario.to)]:
+        partition = scenario.partition(strategy, name)
+        for action in _needed(services[name], partition, name in scenario.to):
+            if action not in services[name].actions:
+                message = f"{name!r} has no recipe for {action!r}, which this strategy needs; add it to the service's actions or choose another way"
+                found.append(Problem((*where, "services", name), message))
+    return found
+
+
+def _partition_problems(name: str, service: Service, partition: Partition, here: Path) -> list[Problem]:
+    found: list[Problem] = []
+    store = service.role == "datastore"
+    for key, given, fits, rule in (
+        ("migration", partition.migration is not None, store, "only a datastore migrates"),
+        ("back_up_first", partition.back_up_first, store, "only a datastore is backed up"),
+        ("batches", partition.batches != "all", not store, "a datastore's schema changes as a whole"),
+        ("leader", partition.leader != "any", service.role == "leader_elected", "only a leader-elected service has one"),
+        ("hand_over", partition.hand_over, service.role == "leader_elected", "only a leader hands over"),
+    ):
+        if given and not fits:
+            found.append(Problem((*here, key), f"{name!r} is {service.role}; {rule}: drop {key!r}"))
+    return found
+
+
+def _needed(service: Service, partition: Partition, upgraded: bool) -> list[str]:
+    if service.role == "datastore":
+        steps = ["migrate"] if partition.migration == "offline" else ["expand", "contract"]
+        return ["back_up"] * partition.back_up_first + steps
+    needed = ["drain"] if partition.take_out == "drain" else ["stop"]
+    return needed + ["install"] * upgraded + ["start"] + ["hand_over"] * partition.hand_over
