@@ -28,7 +28,12 @@ def plan(machines: int) -> Plan:
         lanes = [_lane(n, barrier) for n in names[first : first + size]]
         steps += [s for lane in lanes for s in lane]
         watch = tuple(s.id for lane in lanes for s in lane)
-        judge = Step(id=f"code/judge{k}", kind="judge", after=tuple(lane[-1].id for lane in lanes), judge=Judge(watch=watch, size=len(lanes), limit=None))
+        judge = Step(
+            id=f"code/judge{k}",
+            kind="judge",
+            after=tuple(lane[-1].id for lane in lanes),
+            judge=Judge(watch=watch, size=len(lanes), limit=None),
+        )
         steps.append(judge)
         barrier = (judge.id,)
     return Plan(environment=environment, steps=tuple(steps), pools={"forks": plain.FORKS})

@@ -1,1 +1,83 @@
+"""simdeploy forecasts deployments of multi-tier services before anything is touched.
 
+    >>> import simdeploy
+    >>> scenario = simdeploy.load("scenarios/canonical/upgrade.yaml")
+    >>> comparison = simdeploy.compare(scenario, replications=100)
+    >>> comparison.recommended
+    'drain-expand-parallel'
+
+Five nouns: an Environment (what is there), a Plan (what shall be done), a Trace (what happened, simulated or
+real), an Outcome (what to expect of a plan) and a Comparison (of rival plans). Every verb is a function of these.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simdeploy.environment.models import Environment
+    from simdeploy.errors import SimdeployError
+    from simdeploy.plan.measurement import measure
+    from simdeploy.plan.metrics import METRICS
+    from simdeploy.plan.plan import Plan
+    from simdeploy.plan.steps import Step
+    from simdeploy.plan.trace import Trace
+    from simdeploy.planning.loading import load
+    from simdeploy.planning.scenario import Scenario
+    from simdeploy.planning.upgrade import build_plan
+    from simdeploy.report.figures import capacity_figure, gantt_figure
+    from simdeploy.simulation.outcome import Outcome, simulate, trace
+    from simdeploy.study.comparison import Comparison, compare
+
+_HOMES = {
+    "METRICS": "plan.metrics",
+    "Comparison": "study.comparison",
+    "Environment": "environment.models",
+    "Outcome": "simulation.outcome",
+    "Plan": "plan.plan",
+    "Scenario": "planning.scenario",
+    "SimdeployError": "errors",
+    "Step": "plan.steps",
+    "Trace": "plan.trace",
+    "build_plan": "planning.upgrade",
+    "capacity_figure": "report.figures",
+    "compare": "study.comparison",
+    "gantt_figure": "report.figures",
+    "load": "planning.loading",
+    "measure": "plan.measurement",
+    "simulate": "simulation.outcome",
+    "trace": "simulation.outcome",
+}
+"""Public name -> the module it lives in; met on first use, so that `import simdeploy` costs nothing."""
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Environment",
+    "Outcome",
+    "Plan",
+    "Scenario",
+    "SimdeployError",
+    "Step",
+    "Trace",
+    "build_plan",
+    "capacity_figure",
+    "compare",
+    "gantt_figure",
+    "load",
+    "measure",
+    "simulate",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'simdeploy' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = globals()[name] = getattr(importlib.import_module(f"simdeploy.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

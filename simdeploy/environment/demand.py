@@ -66,7 +66,9 @@ class Demand(Frozen):
         for name, levels in (("steps", self.steps), ("daily", self.daily)):
             times = [x.at_s for x in levels]
             if times and (times != sorted(set(times)) or (name == "steps" and times[0] != 0)):
-                raise PydanticCustomError("demand", "{name}: the times must rise{start}", {"name": name, "start": " from 0 s" * (name == "steps")})
+                raise PydanticCustomError(
+                    "demand", "{name}: the times must rise{start}", {"name": name, "start": " from 0 s" * (name == "steps")}
+                )
         if (self.excess == "queue") != (self.patience_s is not None):
             raise PydanticCustomError("demand", "excess: queue and patience go together; give both or neither", {})
         return self
@@ -92,5 +94,5 @@ class Demand(Frozen):
     @property
     def peak_per_s(self) -> float:
         """The highest rate that this demand ever has [req/s]."""
-        levels = [x.rate_per_s for x in (*self.steps, *self.daily)]
+        levels = [x.rate_per_s for x in self.steps] + [x.rate_per_s for x in self.daily]
         return self.rate_per_s if self.rate_per_s is not None else max(levels, default=0.0)

@@ -92,9 +92,7 @@ FAMILIES: dict[str, _Family] = {
         lambda p: math.exp(_lognormal(p)[0] + _lognormal(p)[1] ** 2 / 2),
         lambda p: _positive(p) or (None if p[1] >= p[0] else f"p95 {p[1]:g} lies below the median {p[0]:g}"),
     ),
-    "gamma": _Family(
-        ("mean", "sd"), lambda p, u: _gamma(p)[1] * _special("gammaincinv")(_gamma(p)[0], u), lambda p: p[0], _positive
-    ),
+    "gamma": _Family(("mean", "sd"), lambda p, u: _gamma(p)[1] * _special("gammaincinv")(_gamma(p)[0], u), lambda p: p[0], _positive),
     "weibull": _Family(
         ("scale", "shape"),
         lambda p, u: p[0] * (-np.log1p(-u)) ** (1 / p[1]),
@@ -143,7 +141,7 @@ class Distribution(Frozen):
     @property
     def is_fixed(self) -> bool:
         """True where every draw is the same."""
-        return self.kind == "fixed" or len(set(self.parameters)) == 1 and self.kind in ("uniform", "empirical", "lognormal")
+        return self.kind == "fixed" or (len(set(self.parameters)) == 1 and self.kind in ("uniform", "empirical", "lognormal"))
 
     def scaled(self, factor: float) -> Distribution:
         """The distribution of *factor* times this duration."""
@@ -224,7 +222,9 @@ def _read(value: Any, info: ValidationInfo) -> Any:
         return {"kind": kind, "parameters": tuple(seconds(x, n) for x, n in zip(given, labels, strict=True))}
     known = ", ".join(FAMILIES)
     raise PydanticCustomError(
-        "distribution", "{value} is no duration; write '90 s' or {{KIND: [...]}} with one of {known}", {"value": repr(value)[:60], "known": known}
+        "distribution",
+        "{value} is no duration; write '90 s' or {{KIND: [...]}} with one of {known}",
+        {"value": repr(value)[:60], "known": known},
     )
 
 

@@ -9,7 +9,8 @@ import types
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from simdeploy.environment.models import Environment
@@ -73,7 +74,9 @@ class Document:
         self._places.setdefault(path, (mark.line + 1, mark.column + 1))
         self._nodes += 1
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
-            rule = f"deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"larger than {MAX_NODES} values once its aliases are followed"
+            rule = (
+                f"deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"larger than {MAX_NODES} values once its aliases are followed"
+            )
             raise self._stop(mark.line + 1, mark.column + 1, f"the document is {rule}; split or shorten it")
         if isinstance(node, SequenceNode):
             return [self._value(child, (*path, i), depth + 1) for i, child in enumerate(node.value)]
@@ -87,7 +90,9 @@ class Document:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 place = key_node.start_mark
-                self.faults.append(Fault(str(self.path), place.line + 1, place.column + 1, "a key is a list or mapping; write a plain name"))
+                self.faults.append(
+                    Fault(str(self.path), place.line + 1, place.column + 1, "a key is a list or mapping; write a plain name")
+                )
                 continue
             key, place = str(key_node.value), key_node.start_mark
             if key in result or key in marks:
@@ -107,7 +112,9 @@ class Document:
             self.inputs.append({"at": ".".join(map(str, path)), "mark": mark, "source": str(source)})
         if marks and "value" in result:
             for extra in set(result) - {"value"}:
-                self.fault((*path, extra), f"unknown key {extra!r} beside value and {next(iter(marks))}; put a text that has a comma in quotes")
+                self.fault(
+                    (*path, extra), f"unknown key {extra!r} beside value and {next(iter(marks))}; put a text that has a comma in quotes"
+                )
             return result["value"]
         return result
 
@@ -157,7 +164,9 @@ def _message(kind: str, text: str, given: object, path: Path, model: type[BaseMo
         return f"the key {key!r} is missing; add it"
     if kind == "literal_error":
         value = repr(given)[:60]
-        near = difflib.get_close_matches(str(given), text.replace("'", "").replace(" or ", ", ").removeprefix("Input should be ").split(", "), n=1)
+        near = difflib.get_close_matches(
+            str(given), text.replace("'", "").replace(" or ", ", ").removeprefix("Input should be ").split(", "), n=1
+        )
         return f"{key}: {value} is not allowed; {text[0].lower()}{text[1:]}" + (f"; did you mean {near[0]!r}?" if near else "")
     if isinstance(given, dict | list):
         return f"{key}: {text[0].lower()}{text[1:]}"

@@ -251,9 +251,9 @@ class Environment(Frozen):
         return tuple(i for i, (name, _) in self.instances.items() if name == service)
 
     @cached_property
-    def calls(self) -> nx.DiGraph:
+    def calls(self) -> nx.DiGraph[str]:
         """Service -> service it calls, with `times` and `dependency` on the edges."""
-        graph = nx.DiGraph()
+        graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(self.services)
         graph.add_edges_from(
             (name, callee, {"times": call.times, "dependency": call.dependency})
@@ -262,13 +262,13 @@ class Environment(Frozen):
         )
         return graph
 
-    def topology(self) -> nx.DiGraph:
+    def topology(self) -> nx.DiGraph[str]:
         """Who needs whom, derived anew: an edge u -> v says that u needs v; nodes carry `kind`.
 
         Service -> service it calls and instance -> machine -> zone, joined by service -> instance.
         """
         graph = self.calls.copy()
-        nx.set_node_attributes(graph, "service", "kind")
+        graph.add_nodes_from(self.services, kind="service")
         for machine in self.machines:
             graph.add_node(machine.name, kind="machine")
             if machine.zone:
@@ -293,7 +293,8 @@ class Environment(Frozen):
     @cached_property
     def critical(self) -> tuple[str, ...]:
         """The services that the entry cannot do without: itself and all it reaches over hard calls, as listed."""
-        hard = nx.DiGraph((u, v) for u, v, d in self.calls.edges(data="dependency") if d == "hard")
+        hard: nx.DiGraph[str] = nx.DiGraph()
+        hard.add_edges_from((u, v) for u, v, edge in self.calls.edges(data=True) if edge["dependency"] == "hard")
         hard.add_node(self.entry)
         reached = {self.entry} | nx.descendants(hard, self.entry)
         return tuple(s for s in self.services if s in reached)
@@ -316,7 +317,10 @@ def _problems(env: Environment) -> list[Problem]:
         if name in names[:i]:
             first = names.index(name)
             zones = {env.machines[first].zone, env.machines[i].zone}
-            add(("machines", i, "name"), f"machine {name!r} is listed twice{' in two zones' if len(zones) > 1 else ''}; a machine has one entry and one zone")
+            add(
+                ("machines", i, "name"),
+                f"machine {name!r} is listed twice{' in two zones' if len(zones) > 1 else ''}; a machine has one entry and one zone",
+            )
     services = list(env.services)
     if env.entry not in services:
         add(("entry",), f"{env.entry!r} is no service; {did_you_mean(env.entry, services)}")
@@ -341,7 +345,10 @@ def _problems(env: Environment) -> list[Problem]:
     if not found:
         try:
             loop = " -> ".join([u for u, _ in nx.find_cycle(env.calls)] + [nx.find_cycle(env.calls)[0][0]])
-            add(("services", nx.find_cycle(env.calls)[0][0], "calls"), f"services call each other in a loop: {loop}; drop one of these calls")
+            add(
+                ("services", nx.find_cycle(env.calls)[0][0], "calls"),
+                f"services call each other in a loop: {loop}; drop one of these calls",
+            )
         except nx.NetworkXNoCycle:
             if all(env.services[s].capacity_per_s is None for s in env.critical):
                 message = f"none of the services that {env.entry!r} needs ({', '.join(env.critical)}) states a capacity; state at least one"

@@ -46,10 +46,14 @@ VERBS: dict[str, Verb] = {
 
 def _checked(value: Any) -> Any:
     if not isinstance(value, list | tuple) or not value or value[0] not in VERBS:
-        raise PydanticCustomError("effect", "{value} is no effect; the verbs are {verbs}", {"value": repr(value)[:60], "verbs": ", ".join(VERBS)})
+        raise PydanticCustomError(
+            "effect", "{value} is no effect; the verbs are {verbs}", {"value": repr(value)[:60], "verbs": ", ".join(VERBS)}
+        )
     wanted = VERBS[value[0]].arguments
     least = sum(not a.endswith("?") for a in wanted)
     if not least <= len(value) - 1 <= len(wanted):
         usage = " ".join((value[0], *wanted))
-        raise PydanticCustomError("effect", "{value} has the wrong number of arguments; it reads [{usage}]", {"value": repr(value)[:60], "usage": usage})
+        raise PydanticCustomError(
+            "effect", "{value} has the wrong number of arguments; it reads [{usage}]", {"value": repr(value)[:60], "usage": usage}
+        )
     return tuple(value)

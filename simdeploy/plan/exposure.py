@@ -81,7 +81,11 @@ def risk(store: Store, events: list[StoreEvent], standbys: int, end_s: float, ph
             loss, lost_at_s = max(loss, event.value - best), event.value
             points.append((event.at_s, event.at_s))
     followed.append((since, end_s, following))
-    added = max((_added(store, a, b, lag, points, phases) for a, b, on in followed if not on), default=0.0) if lag is not None and standbys else 0.0
+    added = (
+        max((_added(store, a, b, lag, points, phases) for a, b, on in followed if not on), default=0.0)
+        if lag is not None and standbys
+        else 0.0
+    )
     return Risk(loss, lost_at_s, added)
 
 
@@ -94,7 +98,9 @@ def _added(store: Store, a: float, b: float, lag: float, points: list[tuple[floa
 
     def under_plan(t: float, before: bool) -> float:
         made: Callable[[float], bool] = (lambda at: at < t) if before else (lambda at: at <= t)
-        return max([a - lag, recoverable_until(store, math.nextafter(t, -math.inf) if before else t, phases)] + [d for at, d in points if made(at)])
+        return max(
+            [a - lag, recoverable_until(store, math.nextafter(t, -math.inf) if before else t, phases)] + [d for at, d in points if made(at)]
+        )
 
     jumps = [at for at, _ in points if a < at < b]
     for copy in store.copies:

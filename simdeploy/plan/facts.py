@@ -41,7 +41,11 @@ class Group(NamedTuple):
     mode: int
     version: str | int
     factor: float
-    count: int
+    size: int
+
+
+def _group(group: int, condition: tuple[int, str | int, float], size: int) -> Group:
+    return Group(group, *condition, size)
 
 
 Losable = tuple[str, int]
@@ -84,11 +88,11 @@ class FactBook:
         layout, counts = self.layout, dict.fromkeys(self.layout.group, 0)
         for g in layout.group:
             counts[g] += 1
-        return [Group(g, *layout.conditions[layout.group_start[g]], counts[g]) for g in counts]
+        return [_group(g, layout.conditions[layout.group_start[g]], counts[g]) for g in counts]
 
     def _work_out(self, state: State, bad: bool) -> Facts:
         layout = self.layout
-        groups = [Group(g, *met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
+        groups = [_group(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
         demand = state.demand_per_s if state.open else 0.0
         capacities = self._capacities(groups, state.leaders)
         capacity = self._front_door(capacities) if state.open else 0.0
@@ -103,7 +107,9 @@ class FactBook:
             is_single_fault=float(at_risk),
             is_skewed=float(any(len(v) > 1 for v in versions)),
             is_incompatible=float(self._clashes(versions, state)),
-            is_blind=float(bool(self._monitors) and any(versions[s] and s not in observed for s in range(len(versions)) if s not in self._monitors)),
+            is_blind=float(
+                bool(self._monitors) and any(versions[s] and s not in observed for s in range(len(versions)) if s not in self._monitors)
+            ),
             is_unobserved=float(self._changes_unobserved(state, observed)),
             machines=self._allocated(groups),
         )
@@ -124,14 +130,14 @@ class FactBook:
         service = self.layout.services[s]
         serving = [g for g in groups if g.mode == SERVING]
         if service.role == "quorum":
-            members = sum(g.count for g in groups if g.mode != lay.ABSENT)
-            if sum(g.count for g in serving) < members // 2 + 1:
+            members = sum(g.size for g in groups if g.mode != lay.ABSENT)
+            if sum(g.size for g in serving) < members // 2 + 1:
                 return 0.0
         if self.layout.leading[s]:
             serving = [g for g in serving if leader is not None and g.group == self.layout.group[leader]]
         shares: dict[float, int] = {}
         for g in serving:
-            shares[g.factor] = shares.get(g.factor, 0) + g.count
+            shares[g.factor] = shares.get(g.factor, 0) + g.size
         if not any(shares):
             return 0.0
         if service.capacity_per_s is None:
@@ -159,7 +165,7 @@ class FactBook:
         """Cap of every service when one instance of each group in *gone* is out and a new leader has been found."""
         left = [g for g in groups if g not in gone]
         for g in gone:
-            left += [g._replace(count=g.count - 1)] * (g.count > 1) + [g._replace(mode=OUT, count=1)]
+            left += [g._replace(size=g.size - 1)] * (g.size > 1) + [g._replace(mode=OUT, size=1)]
         after = capacities.copy()
         for s in {self.layout.group_service[g.group] for g in gone}:
             here = [g for g in left if self.layout.group_service[g.group] == s]
@@ -225,7 +231,9 @@ class FactBook:
     def _allocated(self, groups: list[Group]) -> float:
         """Machines that are paid for: not hosted, and with an instance that is not absent (or without any)."""
         layout = self.layout
-        alone = sum(g.count for g in groups if layout.group_machine[g.group] is None and g.mode != lay.ABSENT and not layout.group_hosted[g.group])
+        alone = sum(
+            g.size for g in groups if layout.group_machine[g.group] is None and g.mode != lay.ABSENT and not layout.group_hosted[g.group]
+        )
         shared = {layout.group_machine[g.group] for g in groups if layout.group_machine[g.group] is not None and g.mode != lay.ABSENT}
         machines = layout.plan.environment.machines
         bare = sum(not on for on, m in zip(layout.on_machine, machines, strict=True) if not m.hosted)
@@ -239,11 +247,15 @@ class FactBook:
         share = 1.0
         for s in self._critical:
             here = [g for g in groups if self.layout.group_service[g.group] == s]
-            dead = sum(g.count for g in here if g.mode == DEAD)
-            serving = sum(g.count for g in here if g.mode == SERVING)
+            dead = sum(g.size for g in here if g.mode == DEAD)
+            serving = sum(g.size for g in here if g.mode == SERVING)
             if dead and not self._redispatch[s]:
                 share *= (1 - dead / (dead + serving)) ** self._visits[s]
             if bad and serving and s in self._changed:
-                changed = sum(g.count for g in here if g.mode == SERVING and g.version != self.layout.conditions[self.layout.group_start[g.group]].version)
+                changed = sum(
+                    g.size
+                    for g in here
+                    if g.mode == SERVING and g.version != self.layout.conditions[self.layout.group_start[g.group]].version
+                )
                 share *= (1 - self.layout.plan.release.error_share * changed / serving) ** self._visits[s]
         return share

@@ -47,7 +47,7 @@ def _value(text: str, metric: str) -> float:
     unit = METRICS[metric].unit
     units = _UNITS.get(unit)
     try:
-        if units is None or re.fullmatch(r"[\d.]+(e[+-]?\d+)?", text.strip()) and (unit in ("share", "probability") or float(text) == 0):
+        if units is None or (re.fullmatch(r"[\d.]+(e[+-]?\d+)?", text.strip()) and (unit in ("share", "probability") or float(text) == 0)):
             return float(text)
         return parse(text, units)
     except (UnitError, ValueError) as error:
@@ -69,7 +69,9 @@ def _parse(value: Any) -> Any:
         raise PydanticCustomError("goal", "{text} is no goal; write {forms}", {"text": repr(value)[:80], "forms": forms})
     statistic, metric, comparison, bound = (None, form[1], form[2], form[3]) if chance else (form[1], form[2], form[3], form[4])
     if metric not in METRICS:
-        raise PydanticCustomError("goal", "{metric} is no metric; {hint}", {"metric": repr(metric), "hint": did_you_mean(metric, list(METRICS))})
+        raise PydanticCustomError(
+            "goal", "{metric} is no metric; {hint}", {"metric": repr(metric), "hint": did_you_mean(metric, list(METRICS))}
+        )
     if statistic is not None and statistic not in STATISTICS:
         known = ", ".join(STATISTICS)
         raise PydanticCustomError("goal", "{statistic} is no statistic; there are {known}", {"statistic": repr(statistic), "known": known})

@@ -99,7 +99,7 @@ class Layout:
         self.on_machine: list[list[int]] = [[] for _ in env.machines]
         for i, machine in enumerate(self.machine_of):
             self.on_machine[machine].append(i)
-        self.leading = [s.role in LEADING or s.role == "quorum" and s.serves == "leader" for s in self.services]
+        self.leading = [s.role in LEADING or (s.role == "quorum" and s.serves == "leader") for s in self.services]
         self.conditions: list[Condition] = [Condition(ABSENT, "", 0.0)]
         self._codes: dict[Condition, int] = {}
         self._changed: dict[tuple[int, str], dict[Any, int]] = {}

@@ -153,7 +153,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
     capacity, demand, error_free, steady, *flags = facts[states].T
 
     def integral(rate: Floats) -> Floats:
-        return np.bincount(owner, weights=np.where(length > 0, rate, 0.0) * length, minlength=len(runs))
+        return np.bincount(owner, weights=np.where(length > 0, rate, 0.0) * length, minlength=len(runs)).astype(np.float64)
 
     def lowest(values: Floats) -> Floats:
         """The lowest of the values that lasted for some time, and of the last one."""
@@ -168,7 +168,9 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         missing = np.where(capacity < steady, steady - capacity, 0.0)
         headroom = np.where(asks, (capacity - demand) / demand, np.inf)
     offered = integral(demand)
-    failed = integral(demand - served) if plan.environment.demand.excess == "lost" else np.array([_queued_failures(plan, book, r) for r in runs])
+    failed = (
+        integral(demand - served) if plan.environment.demand.excess == "lost" else np.array([_queued_failures(plan, book, r) for r in runs])
+    )
     single, skewed, incompatible, blind, unobserved, machines = flags
     fault_free = float(book.steady) or math.nan
     values = {
@@ -269,10 +271,12 @@ def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None
     """
     layout = Layout(plan)
     book = FactBook(layout)
-    steps, services = plan.wiring.index, layout.service_index
+    steps, services = plan.wiring.position, layout.service_index
     machines = plan.environment.machine_index
     bad = any(r.kind == "bad_release" for r in trace.records)
-    first = next((float(r.value) for r in trace.records if r.kind == "demand"), plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1])
+    first = next(
+        (float(r.value) for r in trace.records if r.kind == "demand"), plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1]
+    )
     meter = Meter(layout, book, first, bad)
     state = meter.state
     now = 0.0

@@ -45,4 +45,7 @@ METRICS: dict[str, Metric] = {
 OUTCOMES = ("success", "partial", "rolled_back", "halted", "stuck")
 """How a run ends; each is also a metric, 1 where the run ended so and 0 elsewhere, whose mean is its probability."""
 
-METRICS |= {outcome: Metric("probability", "higher" if outcome == "success" else "lower", False, f"the run ends {outcome.replace('_', ' ')}") for outcome in OUTCOMES}
+METRICS |= {
+    outcome: Metric("probability", "higher" if outcome == "success" else "lower", False, f"the run ends {outcome.replace('_', ' ')}")
+    for outcome in OUTCOMES
+}

@@ -62,7 +62,7 @@ class Source(Frozen):
 class Wiring(NamedTuple):
     """The DAG as lists of positions in `plan.steps`, for everyone who walks it."""
 
-    index: dict[str, int]
+    position: dict[str, int]
     successors: list[list[tuple[int, bool]]]
     """Of each step: (later step, whether that one needs this one's success)."""
     waits: list[int]
@@ -119,9 +119,9 @@ class Plan(Frozen):
                 successors[j].append((i, j in needs))
         return Wiring(index, successors, waits)
 
-    def graph(self) -> nx.DiGraph:
+    def graph(self) -> nx.DiGraph[str]:
         """The steps as a DAG of ids: u -> v means that v begins after u has ended; each edge is weighted by u's mean [s]."""
-        graph = nx.DiGraph()
+        graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(s.id for s in self.steps)
         mean = {s.id: s.mean_s for s in self.steps}
         graph.add_edges_from((u, s.id, {"weight": mean[u]}) for s in self.steps for u in (*s.needs, *s.after))
@@ -150,11 +150,15 @@ class Plan(Frozen):
         try:
             return cls.model_validate(json.loads(text))
         except json.JSONDecodeError as error:
-            raise PlanError(f"is no JSON at line {error.lineno}, column {error.colno}: {error.msg}; name a file written by 'simdeploy plan'") from None
+            raise PlanError(
+                f"is no JSON at line {error.lineno}, column {error.colno}: {error.msg}; name a file written by 'simdeploy plan'"
+            ) from None
         except InvalidDocument as error:
             raise PlanError(f"the plan's environment is unsound: {error}") from None
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']} (here: {e['input']!r:.60})" for e in error.errors(include_url=False)]
+            lines = [
+                f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']} (here: {e['input']!r:.60})" for e in error.errors(include_url=False)
+            ]
             raise PlanError("\n".join(lines)) from None
 
     @property
@@ -181,7 +185,9 @@ def _check_steps(plan: Plan) -> None:
                     raise PlanError(f"step {step.id!r} names {other!r} under {field}, which is no step; {did_you_mean(other, list(seen))}")
                 section = step.section if field in ("needs", "after") else "main"
                 if seen[other].section != section:
-                    raise PlanError(f"step {step.id!r} ({step.section}) names {other!r} ({seen[other].section}) under {field}, which takes {section} steps")
+                    raise PlanError(
+                        f"step {step.id!r} ({step.section}) names {other!r} ({seen[other].section}) under {field}, which takes {section} steps"
+                    )
         if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
             raise PlanError(f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither")
         if step.section == "main" and (step.began or step.done or step.undone):
@@ -207,7 +213,9 @@ def _check_names(plan: Plan) -> None:
             for kind, value in zip(VERBS[str(effect[0])].arguments, effect[1:], strict=False):
                 names = known.get(kind.rstrip("?"))
                 if names is not None and value not in names and not (value is None and kind.endswith("?")):
-                    raise PlanError(f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}; {did_you_mean(str(value), list(names))}")
+                    raise PlanError(
+                        f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}; {did_you_mean(str(value), list(names))}"
+                    )
     for name in (*plan.start.absent, *plan.start.out, *plan.start.leaders.values()):
         if name not in env.instances:
             raise PlanError(f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}")

@@ -53,7 +53,7 @@ def order(plan: Plan) -> Order:
     same = nx.utils.UnionFind(range(len(plan.steps)))
     for i, step in enumerate(plan.steps):
         for need in step.needs:
-            j = wiring.index[need]
+            j = wiring.position[need]
             if step.target and plan.steps[j].target == step.target:
                 same.union(i, j)
     return Order(
@@ -66,7 +66,7 @@ def order(plan: Plan) -> Order:
         wants=list(groups),
         room=list(plan.pools.values()),
         lane=[same[i] for i in range(len(plan.steps))],
-        watched={i: [wiring.index[w] for w in s.judge.watch] for i, s in enumerate(plan.steps) if s.judge},
+        watched={i: [wiring.position[w] for w in s.judge.watch] for i, s in enumerate(plan.steps) if s.judge},
         machine=[s.on for s in plan.steps],
     )
 
@@ -201,7 +201,7 @@ class Progress:
         while todo:
             step, result = todo.pop()
             self.results[step] = result
-            success = result == SUCCEEDED or result == NOT_NEEDED
+            success = result in (SUCCEEDED, NOT_NEEDED)
             for later, needs in self._order.successors[step]:
                 self._waiting[later] -= 1
                 if needs and not success:
@@ -233,7 +233,7 @@ class Progress:
 
     def _is_wanted(self, step: int) -> bool:
         """Whether the guard of a rollback step holds, by the results of the main section."""
-        spec, index, results = self._order.plan.steps[step], self._order.plan.wiring.index, self.results
+        spec, index, results = self._order.plan.steps[step], self._order.plan.wiring.position, self.results
         return (
             (not spec.began or any(index[i] in self._began for i in spec.began))
             and all(results[index[i]] == SUCCEEDED for i in spec.done)

@@ -28,7 +28,9 @@ def _scenario(document: Document) -> Scenario:
     data = document.data
     named = data.get("environment")
     if not isinstance(named, str):
-        document.fault(("environment",), "the key 'environment' must name the environment's YAML file, for example 'environment: production.yaml'")
+        document.fault(
+            ("environment",), "the key 'environment' must name the environment's YAML file, for example 'environment: production.yaml'"
+        )
         raise FileError(document.faults)
     try:
         data["environment"] = load_environment(document.path.parent / named)

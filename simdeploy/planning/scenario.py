@@ -18,9 +18,11 @@ from simdeploy.units import Seconds
 
 def _batches(value: Any) -> Any:
     sizes = value if isinstance(value, list | tuple) else [value]
-    if value == "all" or sizes and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes):
+    if value == "all" or (sizes and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes)):
         return value if value == "all" else tuple(sizes)
-    raise PydanticCustomError("batches", "{value} is no batch size; write 'all', a count from 1 up, or a list of counts", {"value": repr(value)[:60]})
+    raise PydanticCustomError(
+        "batches", "{value} is no batch size; write 'all', a count from 1 up, or a list of counts", {"value": repr(value)[:60]}
+    )
 
 
 class Partition(Frozen):

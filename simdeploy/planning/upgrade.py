@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from simdeploy.environment.durations import Distribution
-from simdeploy.environment.models import Action, Environment, HealthCheck, Service, did_you_mean
+from simdeploy.environment.models import Action, Environment, HealthCheck, did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan, Source, Start
 from simdeploy.plan.steps import Judge, Step
@@ -29,7 +29,11 @@ def build_plan(scenario: Scenario, strategy: str) -> Plan:
 def build_plans(scenario: Scenario, strategies: Sequence[str] | None = None) -> dict[str, Plan]:
     """Strategy -> plan, for all strategies or the named ones; the horizon is that of all of them."""
     wanted = list(scenario.strategies) if strategies is None else strategies
-    rough = {name: _Upgrade(scenario, s).plan(name, None) for name, s in scenario.strategies.items() if name in wanted or scenario.horizon_s is None}
+    rough = {
+        name: _Upgrade(scenario, s).plan(name, None)
+        for name, s in scenario.strategies.items()
+        if name in wanted or scenario.horizon_s is None
+    }
     horizon_s = scenario.horizon_s
     if horizon_s is None:
         horizon_s = HORIZON_FACTOR * max(plan.critical_path_s() for plan in rough.values())
@@ -108,7 +112,11 @@ class _Upgrade:
             self.steps += [step for lane in lanes for step in lane]
             watch = tuple(step.id for lane in lanes for step in lane)
             judge = Step(
-                id=f"code/{name}/judge#{k}", kind="judge", target=name, after=tuple(lane[-1].id for lane in lanes), judge=Judge(watch=watch, size=len(batch))
+                id=f"code/{name}/judge#{k}",
+                kind="judge",
+                target=name,
+                after=tuple(lane[-1].id for lane in lanes),
+                judge=Judge(watch=watch, size=len(batch)),
             )
             self.steps.append(judge)
             barrier = (judge.id,)
@@ -127,7 +135,12 @@ class _Upgrade:
         return others[0] if others else None
 
     def _lane(
-        self, instance: str, partition: Partition, after: tuple[str, ...], hand_over_to: str | None = None, start_needs: tuple[str, ...] = ()
+        self,
+        instance: str,
+        partition: Partition,
+        after: tuple[str, ...],
+        hand_over_to: str | None = None,
+        start_needs: tuple[str, ...] = (),
     ) -> list[Step]:
         """One instance's way out and back; `needs` binds the lane, *after* comes before its first step."""
         name, machine = self.env.instances[instance]
@@ -150,12 +163,13 @@ class _Upgrade:
             lane.append(step.model_copy(update={"needs": (*step.needs, lane[-1].id)} if lane else {"after": after}))
 
         if hand_over_to is not None:
-            lead = {"begin": (("lead", name, None),), "end": (("lead", name, hand_over_to),)}
+            lead: dict[str, Any] = {"begin": (("lead", name, None),), "end": (("lead", name, hand_over_to),)}
             add(self._step(f"code/{instance}/hand_over", service.actions["hand_over"], instance, machine, **lead))
         for action in (*taking, *changing, *giving):
-            extra = {"needs": start_needs} if action == "start" else {}
-            effects = {"begin": tuple(begin.get(action, ())), "end": tuple(end.get(action, ()))}
-            add(self._step(f"code/{instance}/{action}", service.actions[action], instance, machine, **effects, **extra))
+            fields: dict[str, Any] = {"begin": tuple(begin.get(action, ())), "end": tuple(end.get(action, ()))}
+            if action == "start":
+                fields["needs"] = start_needs
+            add(self._step(f"code/{instance}/{action}", service.actions[action], instance, machine, **fields))
         if service.health_check is not None and "await_healthy" not in giving:
             add(Step(id=f"code/{instance}/await_healthy", target=instance, duration=_rise(service.health_check)))
         lane[-1] = lane[-1].model_copy(update={"end": (*lane[-1].end, ("serve", instance))})
@@ -197,7 +211,9 @@ class _Upgrade:
             effects = end if k == recipe.times else ()
             no_return = action in ("migrate", "contract") and not recipe.undo
             machine = self.env.instances[primary][1]
-            self.steps.append(self._step(last, recipe, store, machine, slowed=primary, needs=needs, fatal=fatal, end=effects, no_return=no_return))
+            self.steps.append(
+                self._step(last, recipe, store, machine, slowed=primary, needs=needs, fatal=fatal, end=effects, no_return=no_return)
+            )
             needs = (last,)
         return last
 

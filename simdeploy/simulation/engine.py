@@ -157,12 +157,12 @@ class _Replication:
                 self._pass()
             for step in begun:
                 self._begin(step)
-            if not verdicts and not begun or not progress.has_verdicts():
+            if (not verdicts and not begun) or not progress.has_verdicts():
                 break
         if self._meter.state.timers:
             self._start_timers()
         self._meter.instant_over(now)
-        if progress.outcome is not None or not self._current and not self._repairs:
+        if progress.outcome is not None or (not self._current and not self._repairs):
             self._finish()
 
     def _finish(self) -> None:
@@ -190,10 +190,7 @@ class _Replication:
             self._delayed.discard(step)
             self._again(step)
             return
-        if self._drawn and (n := self._drawn.get(step, 0)):
-            fails = self._draws.attempt(self._r, step, n)[1]
-        else:
-            fails = step in self._failing
+        fails = self._draws.attempt(self._r, step, n)[1] if self._drawn and (n := self._drawn.get(step, 0)) else step in self._failing
         gate = self._engine.plan.steps[step].gate
         if gate is not None and not fails:
             finds = self._meter.bad and self._meter.state.changed_serves()

@@ -132,13 +132,17 @@ class Means(Draws):
         super().__init__(plan, 0, 0, 1, names)
 
     def rows(self) -> Iterator[tuple[list[float], set[int]]]:
+        """One replication: every first attempt at its mean, none failing."""
         yield [s.duration.mean_s for s in self._plan.steps], set()
 
     def gate(self, r: int, step: int) -> float:
+        """A gate that never errs on a good release."""
         return 1.0
 
     def bad(self, r: int) -> bool:
+        """The release is good."""
         return False
 
     def other(self, r: int, stream: Stream) -> float:
+        """The middle of every timer."""
         return 0.5

@@ -63,7 +63,11 @@ def _service(name: str, given: dict[str, Any], instances: dict[str, str]) -> dic
         "capacity_per_s": given["c"],
         "calls": {callee: {"times": times, "dependency": kind} for callee, (times, kind) in given["calls"].items()},
         "health_check": None if check is None else dict(zip(("interval_s", "fall", "rise", "timeout_s"), check, strict=True)),
-        "election": {"detect_s": given["detect"], "elect_s": given["elect"], "prefer": "upgraded" if given.get("prefer") == "upgraded" else "plan_order"},
+        "election": {
+            "detect_s": given["detect"],
+            "elect_s": given["elect"],
+            "prefer": "upgraded" if given.get("prefer") == "upgraded" else "plan_order",
+        },
     }
 
 

@@ -1,0 +1,66 @@
+# The commands of simdeploy. `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick lint reports benchmarks notebooks clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/installed ## install simdeploy into .venv and compare the strategies of the canonical upgrade
+	@$(BIN)/simdeploy compare scenarios/canonical/upgrade.yaml
+
+test: $(VENV)/tests ## install what the tests need and run them all
+	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+quick: $(VENV)/tests ## the fast tests, under a minute
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+lint: $(VENV)/lint ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+reports: $(VENV)/installed ## write reports/ anew from the shipped scenarios
+	@$(BIN)/python -m simdeploy.report.reports scenarios reports
+
+benchmarks: $(VENV)/installed ## the speed against a plain SimPy program, and where the time goes
+	@$(BIN)/python -m benchmarks.run
+
+notebooks: $(VENV)/notebooks ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+clean: ## remove .venv and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+# One stamp per set of packages; each is made anew when what it is made from changes.
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "simdeploy needs Python 3.11 or later as '$(PYTHON)'. Install it with: apt-get install python3 python3-venv"; \
+	    echo "or name another one: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing. Install it with: apt-get install python3-venv"; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
+	@echo "Installing simdeploy into $(VENV) ..." >&2
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/tests: $(VENV)/installed
+	@echo "Installing what the tests need ..." >&2
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/lint: $(VENV)/installed
+	@$(PIP) -e '.[test,lint]'
+	@touch $@
+
+$(VENV)/notebooks: $(VENV)/installed
+	@$(PIP) -e '.[notebooks]'
+	@touch $@

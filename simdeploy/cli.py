@@ -1,0 +1,286 @@
+"""The command line: each command parses, calls one function of the library, prints its text and returns an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from simdeploy.errors import PlanError, SimdeployError, StudyError
+
+if TYPE_CHECKING:
+    from simdeploy.plan.plan import Plan
+    from simdeploy.report.tables import Table
+    from simdeploy.simulation.outcome import Outcome
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FINE, BAD_INPUT, MISSED, INTERRUPTED = 0, 2, 4, 130
+EXIT_CODES = {
+    FINE: "done, or fine",
+    1: "internal error",
+    BAD_INPUT: "bad input or usage",
+    3: "plan, environment or hosts differ from what was vetted",
+    MISSED: "a goal is missed, or there are findings",
+    5: "a step failed and the plan halted",
+    6: "an outcome is unknown",
+    7: "locked by someone else",
+    8: "rolled back",
+    9: "paused, or the operator declined",
+    74: "the journal cannot be written",
+    INTERRUPTED: "interrupted",
+}
+EPILOG = "\b\nExit codes (one table for the whole program):\n" + "\n".join(
+    f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()
+)
+
+
+class _Program(click.Group):
+    """Turns our errors into a message on stderr and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SimdeployError as error:
+            click.echo(f"simdeploy: {error}" if "\n" not in str(error) else str(error), err=True)
+            ctx.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            click.echo("simdeploy: interrupted before the first replications were done", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Program, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="simdeploy")
+def main() -> None:
+    """Forecast deployments before anything is touched.
+
+    Start with: simdeploy compare scenarios/canonical/upgrade.yaml
+    """
+
+
+def _forecasting(command: F) -> F:
+    """The options that every forecast has."""
+    for option in reversed(
+        (
+            click.option("--replications", type=click.IntRange(min=1), default=1000, show_default=True, help="Runs of each strategy."),
+            click.option(
+                "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides all luck; the same for every strategy."
+            ),
+            click.option("--jobs", type=click.IntRange(min=1), help="Processes; by default all cores where that pays. Changes no number."),
+            click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("scenario", type=click.Path(path_type=pathlib.Path))
+@_forecasting
+@click.option("--baseline", metavar="NAME", help="The strategy that the others are compared with.")
+@click.option("--strategy", "strategies", metavar="NAME", multiple=True, help="Only this one; repeat for more.")
+@click.option("--plot", metavar="DIR", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Write figures (PNG and SVG) there.")
+def compare(
+    scenario: pathlib.Path,
+    replications: int,
+    seed: int,
+    jobs: int | None,
+    style: str,
+    baseline: str | None,
+    strategies: tuple[str, ...],
+    plot: pathlib.Path | None,
+) -> None:
+    """Compare the strategies of SCENARIO: goals, metrics, differences, and which to take.
+
+    Exits with 4 when no strategy meets all goals.
+    """
+    from simdeploy.planning.loading import load_scenario
+    from simdeploy.report import tables
+    from simdeploy.study.comparison import compare as run
+
+    loaded = load_scenario(scenario)
+    with _progress() as progress:
+        comparison = run(loaded, replications, seed, baseline, list(strategies) or None, jobs, progress)
+    if style == "json":
+        click.echo(comparison.to_json())
+    elif style == "csv":
+        click.echo(comparison.frame().to_csv(index=False), nl=False)
+    else:
+        _print(tables.compared(comparison))
+        if loaded.goals:
+            _print(tables.goals_met(comparison))
+        if len(comparison.outcomes) > 1:
+            _print(tables.differences(comparison))
+        click.echo(_wrapped(tables.verdict(comparison)))
+    if plot is not None:
+        from simdeploy.report.figures import save_figures
+
+        try:
+            written = save_figures(comparison, plot)
+        except OSError as error:
+            raise StudyError(
+                f"figures cannot be written to {str(plot)!r} ({error.strerror}); name a folder that you may write to"
+            ) from None
+        click.echo(f"{len(written)} figures in {plot}", err=True)
+    _end(comparison.interrupted, comparison.replications, comparison.all_goals_met)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.option("--strategy", metavar="NAME", help="Which strategy of a scenario; a plan has its own.")
+@_forecasting
+@click.option("--trace", "traced", is_flag=True, help="Print the events of one replication instead.")
+@click.option("--replication", type=click.IntRange(min=0), default=0, show_default=True, help="Which one --trace prints.")
+def simulate(
+    file: pathlib.Path, strategy: str | None, replications: int, seed: int, jobs: int | None, style: str, traced: bool, replication: int
+) -> None:
+    """Forecast one strategy of a scenario, or a plan (JSON).
+
+    Exits with 4 when a goal is missed.
+    """
+    from simdeploy.report import tables
+    from simdeploy.simulation.outcome import simulate as run
+    from simdeploy.simulation.outcome import trace
+
+    plan = _plan(file, strategy)
+    if traced:
+        _print_trace(trace(plan, seed, replication), style)
+        return
+    with _progress() as progress:
+        outcome = run(plan, replications, seed, jobs, progress)
+    if style == "json":
+        click.echo(outcome.to_json())
+    elif style == "csv":
+        click.echo(outcome.frame().to_csv(), nl=False)
+    else:
+        _print(tables.forecast(outcome))
+        _print_goals(outcome)
+    _end(outcome.interrupted, outcome.replications, all(g.met for g in outcome.goals()))
+
+
+@main.command()
+@click.argument("scenario", type=click.Path(path_type=pathlib.Path))
+@click.option("--strategy", metavar="NAME", required=True, help="Which strategy.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="The file to write; by default standard output."
+)
+def plan(scenario: pathlib.Path, strategy: str, output: pathlib.Path | None) -> None:
+    """Write the plan of one strategy as JSON."""
+    built = _plan(scenario, strategy)
+    if output is None:
+        click.echo(built.to_json())
+        return
+    try:
+        output.write_text(built.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise PlanError(f"the plan cannot be written to {str(output)!r} ({error.strerror}); name a file that you may write") from None
+    click.echo(f"{output}: {len(built.steps)} steps, sha256 {built.digest}", err=True)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+def check(file: pathlib.Path) -> None:
+    """Check a scenario, environment or plan, and show what was understood."""
+    from simdeploy.planning.loading import load
+    from simdeploy.planning.scenario import Scenario
+    from simdeploy.planning.upgrade import build_plans
+    from simdeploy.report import tables
+
+    if file.suffix == ".json":
+        read = _plan(file, None)
+        _print(tables.tiers(read.environment))
+        _print(tables.steps(read))
+        click.echo(f"{file}: a sound plan, sha256 {read.digest}")
+        return
+    loaded = load(file)
+    _print(tables.tiers(loaded.environment if isinstance(loaded, Scenario) else loaded))
+    if isinstance(loaded, Scenario):
+        _print(tables.strategies(loaded))
+        plans = build_plans(loaded)
+        click.echo(f"{file}: a sound scenario; its {len(plans)} plans have {', '.join(str(len(p.steps)) for p in plans.values())} steps")
+    else:
+        click.echo(f"{file}: a sound environment")
+
+
+def _plan(file: pathlib.Path, strategy: str | None) -> Plan:
+    from simdeploy.plan.plan import Plan
+    from simdeploy.planning.loading import load_scenario
+    from simdeploy.planning.upgrade import build_plan
+
+    if file.suffix == ".json":
+        if strategy is not None:
+            raise StudyError(f"{str(file)!r} is a plan and has its strategy; drop --strategy")
+        try:
+            return Plan.from_json(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise PlanError(f"{file}: cannot be read ({error.strerror}); name a file written by 'simdeploy plan'") from None
+        except (PlanError, UnicodeDecodeError) as error:
+            raise PlanError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+    scenario = load_scenario(file)
+    if strategy is None:
+        raise StudyError(
+            f"{str(file)!r} has {len(scenario.strategies)} strategies; name one with --strategy: {', '.join(scenario.strategies)}"
+        )
+    return build_plan(scenario, strategy)
+
+
+def _print(table: Table) -> None:
+    from simdeploy.report.tables import text
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+    click.echo(text(table, width))
+
+
+def _print_trace(trace: Any, style: str) -> None:
+    import json
+
+    if style == "json":
+        click.echo(json.dumps({"outcome": trace.outcome, "end_s": trace.end_s, "records": [r._asdict() for r in trace]}, indent=1))
+    elif style == "csv":
+        import pandas as pd
+
+        click.echo(pd.DataFrame(list(trace.records)).to_csv(index=False), nl=False)
+    else:
+        for record in trace:
+            click.echo(str(record))
+        click.echo(f"outcome: {trace.outcome}")
+
+
+def _print_goals(outcome: Outcome) -> None:
+    for result in outcome.goals():
+        share = "" if result.probability is None else f" (its bound is kept in {100 * result.probability:.3g} % of the replications)"
+        said = {True: "met", False: "MISSED", None: "too few replications to tell"}[result.met]
+        click.echo(f"goal {result.goal}: {said}{share}")
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.fill(line, 79) for line in text.splitlines())
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("replications", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _end(interrupted: bool, replications: int, goals_met: bool) -> None:
+    if interrupted:
+        click.echo(f"simdeploy: interrupted; the numbers are of the first {replications} replications", err=True)
+        sys.exit(INTERRUPTED)
+    if not goals_met:
+        sys.exit(MISSED)

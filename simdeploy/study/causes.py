@@ -1,0 +1,119 @@
+"""Which steps, on which machines, cause a plan's downtime or its dip in capacity.
+
+Found by trying: without luck (every duration at its mean) each action is halved in turn, and the one that saves
+most is named. What is named therefore moves what it is named for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from simdeploy.plan.measurement import metrics_of
+from simdeploy.plan.plan import Plan
+from simdeploy.simulation.engine import Engine
+from simdeploy.simulation.sampler import Means, Stream
+from simdeploy.units import format_s
+
+MOVED = ("downtime_s", "failed_requests", "lost_capacity")
+"""What is explained: the first of these that the plan has any of."""
+NAMED = 2
+"""How many actions are named at most."""
+
+
+class Culprit(NamedTuple):
+    """One action of a service, over all its instances."""
+
+    action: str
+    service: str
+    machines: tuple[str, ...]
+    steps: tuple[str, ...]
+    saved: float
+    """What halving it saves of the metric."""
+
+
+class Cause(NamedTuple):
+    """What a plan's cost comes from."""
+
+    metric: str | None
+    """What was explained; None where the plan costs nothing."""
+    cost: float
+    culprits: tuple[Culprit, ...]
+    """The actions that matter, the one that saves most first."""
+    sentence: str
+
+
+class _Halved(Means):
+    """The mean run with some steps at half their duration."""
+
+    def __init__(self, plan: Plan, names: list[Stream], halved: frozenset[int]) -> None:
+        super().__init__(plan, names)
+        self._halved = halved
+
+    def rows(self) -> Iterator[tuple[list[float], set[int]]]:
+        for durations, failing in super().rows():
+            yield [d / 2 if i in self._halved else d for i, d in enumerate(durations)], failing
+
+
+def cause_of(plan: Plan) -> Cause:
+    """The actions that *plan*'s downtime (else its failed requests, else its lost capacity) comes from."""
+    engine = Engine(plan)
+
+    def costs(halved: frozenset[int]) -> dict[str, float]:
+        draws = _Halved(plan, engine.names, halved)
+        values = metrics_of(plan, engine.book, list(engine.runs(draws)), [draws.phases(0)])
+        return {m: float(values[m][0]) for m in MOVED}
+
+    now = costs(frozenset())
+    metric = next((m for m in MOVED if now[m] > 1e-9), None)
+    if metric is None:
+        return Cause(None, 0.0, (), "It costs no downtime, no failed request and no capacity.")
+    culprits = []
+    for (service, action), steps in _actions(plan).items():
+        saved = now[metric] - costs(frozenset(steps))[metric]
+        if saved > 1e-6 * now[metric]:
+            machines = tuple(dict.fromkeys(_machine(plan, i) for i in steps))
+            culprits.append(Culprit(action, service, machines, tuple(plan.steps[i].id for i in steps), saved))
+    culprits.sort(key=lambda c: -c.saved)
+    return Cause(metric, now[metric], tuple(culprits), _sentence(metric, now[metric], culprits, len(plan.steps)))
+
+
+def _actions(plan: Plan) -> dict[tuple[str, str], list[int]]:
+    """(service, action) -> positions of its steps, all instances and repetitions together."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for i, step in enumerate(plan.steps):
+        if step.duration.mean_s > 0:
+            found.setdefault((step.target.split("@")[0], step.action.split("#")[0]), []).append(i)
+    return found
+
+
+def _machine(plan: Plan, step: int) -> str:
+    """Where a step takes effect: its target's machine, for a store its first."""
+    env, target = plan.environment, plan.steps[step].target
+    if target in env.instances:
+        return env.instances[target][1]
+    return (
+        env.services[target].on[0] if target in env.services and env.services[target].on else plan.steps[step].on or "the operator's desk"
+    )
+
+
+def _amount(metric: str, value: float) -> str:
+    if metric == "downtime_s":
+        return format_s(value)
+    return f"{value:,.0f} requests" if metric == "failed_requests" else f"{value:,.0f} requests' worth of capacity"
+
+
+def _sentence(metric: str, cost: float, culprits: list[Culprit], steps: int) -> str:
+    what = {"downtime_s": "downtime", "failed_requests": "failed requests", "lost_capacity": "dip in capacity"}[metric]
+    if not culprits:
+        return f"Its {what} ({_amount(metric, cost)} in the mean run) does not come from how long any step takes, but from what notices a machine that is gone."
+    parts = [f"{c.action} of {c.service} on {_and(c.machines)} (halving it saves {_amount(metric, c.saved)})" for c in culprits[:NAMED]]
+    more = len(culprits) - NAMED
+    others = f" and {more} smaller one{'s' * (more > 1)}" if more > 0 else ""
+    return f"Its {what} ({_amount(metric, cost)} in the mean run) comes from {', then '.join(parts)}{others}."
+
+
+def _and(names: tuple[str, ...]) -> str:
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more machines"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,253 @@
+"""Rival strategies of one scenario, compared under the same luck: which to take, and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from simdeploy.environment.models import did_you_mean
+from simdeploy.errors import StudyError
+from simdeploy.plan.metrics import METRICS
+from simdeploy.planning.scenario import Scenario
+from simdeploy.planning.upgrade import build_plans
+from simdeploy.simulation import statistics
+from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
+from simdeploy.study.causes import Cause, cause_of
+from simdeploy.units import format_s
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Comparison(NamedTuple):
+    """What each strategy costs, and which one is recommended."""
+
+    scenario: Scenario
+    baseline: str
+    outcomes: dict[str, Outcome]
+    goals: dict[str, list[GoalResult]]
+    dominated: dict[str, str | None]
+    """Strategy -> one that is no worse in every preferred metric and better in one, or None."""
+    recommended: str
+    because: str
+    causes: dict[str, Cause]
+    """Strategy -> which steps and machines cause its downtime or its dip in capacity."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of all draws."""
+        return next(iter(self.outcomes.values())).seed
+
+    @property
+    def replications(self) -> int:
+        """How many replications each strategy ran."""
+        return next(iter(self.outcomes.values())).replications
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether fewer replications were done than asked for."""
+        return any(o.interrupted for o in self.outcomes.values())
+
+    @property
+    def all_goals_met(self) -> bool:
+        """Whether some strategy meets every goal."""
+        return any(missed(results) == 0 for results in self.goals.values())
+
+    def difference(self, strategy: str, metric: str) -> statistics.Estimate | None:
+        """The paired difference of *strategy* to the baseline, replication by replication."""
+        return statistics.mean(statistics.paired(self.outcomes[strategy].values[metric], self.outcomes[self.baseline].values[metric]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain data (format 1); what the replications cannot support is None."""
+        return {
+            "format": 1,
+            "scenario": self.scenario.name,
+            "seed": self.seed,
+            "replications": self.replications,
+            "baseline": self.baseline,
+            "strategies": [self._strategy(name) for name in self.outcomes],
+            "recommended": self.recommended,
+            "because": self.because,
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per strategy and metric: unit, mean, ci95_low, ci95_high, p50, p95, p99, difference, difference_ci95_low, difference_ci95_high."""
+        import pandas as pd
+
+        parts = []
+        for name, outcome in self.outcomes.items():
+            part = outcome.summary().reset_index()
+            part.insert(0, "strategy", name)
+            differences = [self.difference(name, m) for m in part["metric"]]
+            part["difference"] = [d.mean if d else None for d in differences]
+            part["difference_ci95_low"] = [d.ci95[0] if d and d.ci95 else None for d in differences]
+            part["difference_ci95_high"] = [d.ci95[1] if d and d.ci95 else None for d in differences]
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def _strategy(self, name: str) -> dict[str, Any]:
+        metrics = {}
+        for metric, values in self.outcomes[name].values.items():
+            estimate, difference = statistics.mean(values), self.difference(name, metric)
+            metrics[metric] = {
+                "mean": _finite(estimate.mean) if estimate else None,
+                "ci95": _interval(estimate),
+                "p50": _finite(statistics.quantile(values, 0.5)),
+                "p95": _finite(statistics.quantile(values, 0.95)),
+                "p99": _finite(statistics.quantile(values, 0.99)),
+                "p95_ci95": _pair(statistics.quantile_ci95(values, 0.95)),
+                "difference": {"mean": _finite(difference.mean), "ci95": _interval(difference)} if difference else None,
+            }
+        return {
+            "strategy": name,
+            "dominated": self.dominated[name] is not None,
+            "dominated_by": self.dominated[name],
+            "metrics": metrics,
+            "goals": [{"goal": g.goal.text, "met": g.met, "probability": g.probability} for g in self.goals[name]],
+            "cause": self.causes[name].sentence,
+        }
+
+    def _repr_html_(self) -> str:
+        from simdeploy.report.tables import comparison_html  # a notebook's view; the library itself never looks up
+
+        return comparison_html(self)
+
+
+def compare(
+    scenario: Scenario,
+    replications: int = 1000,
+    seed: int = 0,
+    baseline: str | None = None,
+    strategies: Sequence[str] | None = None,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """The strategies of *scenario* (all, or the named ones), forecast under the same luck and ranked.
+
+    Raises StudyError for a strategy or baseline that the scenario does not have.
+    """
+    known = list(scenario.strategies)
+    for name in [*(strategies or ()), *([baseline] if baseline else ())]:
+        if name not in known:
+            raise StudyError(f"{name!r} is no strategy of {scenario.name!r}; {did_you_mean(name, known)}")
+    wanted = [n for n in known if strategies is None or n in strategies]
+    against = baseline or scenario.baseline or wanted[0]
+    if against not in wanted:
+        if baseline is None:
+            against = wanted[0]
+        else:
+            wanted = [n for n in known if n in wanted or n == against]
+    plans = build_plans(scenario, wanted)
+    outcomes = simulate_all(plans, replications, seed, jobs, progress)
+    goals = {name: outcome.goals() for name, outcome in outcomes.items()}
+    dominated = {name: _dominator(name, outcomes, scenario.prefer) for name in outcomes}
+    recommended, because = recommend(outcomes, goals, scenario.prefer)
+    return Comparison(scenario, against, outcomes, goals, dominated, recommended, because, {n: cause_of(p) for n, p in plans.items()})
+
+
+def missed(results: list[GoalResult]) -> int:
+    """How many goals are not shown to be met."""
+    return sum(not g.met for g in results)
+
+
+def recommend(outcomes: dict[str, Outcome], goals: dict[str, list[GoalResult]], prefer: Sequence[str]) -> tuple[str, str]:
+    """(strategy, why): of those that miss the fewest goals, metric by metric those not told apart from the best mean."""
+    fewest = min(missed(g) for g in goals.values())
+    left = [name for name in outcomes if missed(goals[name]) == fewest]
+    count = len(next(iter(goals.values()), []))
+    some = f"{len(left)} of {len(outcomes)} strategies"
+    reasons = []
+    if count:
+        met = f"meets all {count} goals" if fewest == 0 else f"misses the fewest goals ({fewest} of {count})"
+        reasons.append(
+            f"it alone {met}" if len(left) == 1 else f"it {met}, as {some} do" if len(left) < len(outcomes) else f"every strategy {met}"
+        )
+    for metric in prefer:
+        if len(left) == 1:
+            break
+        sign = 1 if METRICS[metric].better == "lower" else -1
+        best = min(left, key=lambda n: _order(sign * _mean(outcomes[n], metric)))
+        tied = [n for n in left if n == best or not _differs(outcomes[n], outcomes[best], metric)]
+        if len(tied) < len(left):
+            reasons.append(f"{'has' if not reasons else 'and of those has'} {_best(metric, _mean(outcomes[best], metric), tied)}")
+        left = tied
+    alone = "it is the only strategy" if len(outcomes) == 1 else "no preferred metric tells the strategies apart, and it comes first"
+    return left[0], ", ".join(reasons) or alone
+
+
+def _best(metric: str, value: float, tied: list[str]) -> str:
+    """'the fewest failed requests (454 in the mean), shared with a and b'."""
+    word = (
+        "fewest" if METRICS[metric].unit == "requests" else METRICS[metric].better.replace("lower", "lowest").replace("higher", "highest")
+    )
+    mean = "" if math.isnan(value) else f" ({_with_unit(value, metric)} in the mean)"
+    return f"the {word} {_words(metric)}{mean}" + (f", shared with {_list(tied[1:])}" if len(tied) > 1 else "")
+
+
+def _words(metric: str) -> str:
+    return metric.removesuffix("_s").replace("_", " ")
+
+
+def _with_unit(value: float, metric: str) -> str:
+    unit = METRICS[metric].unit
+    return format_s(value) if unit == "s" else f"{value:,.4g} {unit}" if unit != "requests" else f"{value:,.0f}"
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _mean(outcome: Outcome, metric: str) -> float:
+    estimate = statistics.mean(outcome.values[metric])
+    return estimate.mean if estimate else math.nan
+
+
+def _order(x: float) -> float:
+    return math.inf if math.isnan(x) else x
+
+
+def _differs(one: Outcome, other: Outcome, metric: str) -> bool:
+    """Whether the interval of the paired difference excludes 0; a metric that only one of them has tells them apart."""
+    difference = statistics.mean(statistics.paired(one.values[metric], other.values[metric]))
+    if difference is None:
+        return math.isnan(_mean(one, metric)) != math.isnan(_mean(other, metric))
+    if difference.ci95 is None:
+        return difference.mean != 0
+    low, high = difference.ci95
+    return not low <= 0 <= high
+
+
+def _dominator(name: str, outcomes: dict[str, Outcome], prefer: Sequence[str]) -> str | None:
+    """A strategy that is no worse in the mean of every preferred metric, and better in one by more than its interval."""
+    for rival, outcome in outcomes.items():
+        if rival == name:
+            continue
+        better = False
+        for metric in prefer:
+            sign = 1 if METRICS[metric].better == "lower" else -1
+            gap = statistics.mean(sign * statistics.paired(outcome.values[metric], outcomes[name].values[metric]))
+            if gap is None or gap.mean > 0:
+                break
+            better = better or _differs(outcome, outcomes[name], metric)
+        else:
+            if better:
+                return rival
+    return None
+
+
+def _finite(x: float | None) -> float | None:
+    return x if x is not None and math.isfinite(x) else None
+
+
+def _pair(interval: statistics.Interval | None) -> list[float] | None:
+    return list(interval) if interval is not None and all(math.isfinite(x) for x in interval) else None
+
+
+def _interval(estimate: statistics.Estimate | None) -> list[float] | None:
+    return _pair(estimate.ci95) if estimate else None
