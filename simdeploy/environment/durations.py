@@ -233,4 +233,4 @@ def _write(value: Distribution) -> float | list[str | float]:
 
 
 Duration = Annotated[Distribution, BeforeValidator(_read), PlainSerializer(_write)]
-"""A pydantic field that reads '30 s', {triangular: [1 min, 2 min, 5 min]}, 30 or ["uniform", 2, 4], and is written in the last two forms."""
+"""A pydantic field that reads '30 s', {uniform: [2 s, 4 s]}, 30 or ["uniform", 2, 4], and is written in the last two forms."""

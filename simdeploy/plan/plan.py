@@ -185,9 +185,8 @@ def _check_steps(plan: Plan) -> None:
                     raise PlanError(f"step {step.id!r} names {other!r} under {field}, which is no step; {did_you_mean(other, list(seen))}")
                 section = step.section if field in ("needs", "after") else "main"
                 if seen[other].section != section:
-                    raise PlanError(
-                        f"step {step.id!r} ({step.section}) names {other!r} ({seen[other].section}) under {field}, which takes {section} steps"
-                    )
+                    which = f"{step.section} step {step.id!r} names the {seen[other].section} step {other!r} under {field}"
+                    raise PlanError(f"{which}, which takes {section} steps; name one of those")
         if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
             raise PlanError(f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither")
         if step.section == "main" and (step.began or step.done or step.undone):
@@ -213,9 +212,8 @@ def _check_names(plan: Plan) -> None:
             for kind, value in zip(VERBS[str(effect[0])].arguments, effect[1:], strict=False):
                 names = known.get(kind.rstrip("?"))
                 if names is not None and value not in names and not (value is None and kind.endswith("?")):
-                    raise PlanError(
-                        f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}; {did_you_mean(str(value), list(names))}"
-                    )
+                    which = f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}"
+                    raise PlanError(f"{which}; {did_you_mean(str(value), list(names))}")
     for name in (*plan.start.absent, *plan.start.out, *plan.start.leaders.values()):
         if name not in env.instances:
             raise PlanError(f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}")

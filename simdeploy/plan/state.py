@@ -135,7 +135,7 @@ class State:
         return True
 
     def elected(self, service: int, term: int, at_s: float) -> bool:
-        """An election ends: the first serving member leads, if there is one."""
+        """An election ends and the first serving member leads. False: nobody serves, or the timer's term has passed."""
         if term != self._votes[service]:
             return False
         self._electing[service] = False
@@ -144,7 +144,7 @@ class State:
             serving.sort(key=lambda i: not self._is_upgraded(i))
         if serving:
             self._lead(service, serving[0], at_s)
-        return True
+        return bool(serving)
 
     def crashed(self, machine: int, at_s: float) -> None:
         """A machine dies; what served on it will return with it."""

@@ -129,16 +129,14 @@ def _problems(scenario: Scenario) -> list[Problem]:
     """Every rule that spans several fields and is broken, with its path in the document."""
     found: list[Problem] = []
     services = scenario.environment.services
-    for name in scenario.to:
-        if name not in services:
-            found.append(Problem(("to", name), f"{name!r} is no service; {did_you_mean(name, list(services))}"))
-    for i, metric in enumerate(scenario.prefer):
-        if metric not in METRICS:
-            found.append(Problem(("prefer", i), f"{metric!r} is no metric; {did_you_mean(metric, list(METRICS))}"))
+    unknown = [name for name in scenario.to if name not in services]
+    found += [Problem(("to", name), f"{name!r} is no service; {did_you_mean(name, list(services))}") for name in unknown]
+    odd = [(i, metric) for i, metric in enumerate(scenario.prefer) if metric not in METRICS]
+    found += [Problem(("prefer", i), f"{metric!r} is no metric; {did_you_mean(metric, list(METRICS))}") for i, metric in odd]
     if scenario.baseline is not None and scenario.baseline not in scenario.strategies:
         hint = did_you_mean(scenario.baseline, list(scenario.strategies))
         found.append(Problem(("baseline",), f"{scenario.baseline!r} is no strategy; {hint}"))
-    if any(name not in services for name in scenario.to):
+    if unknown:
         return found
     for name, strategy in scenario.strategies.items():
         found += _strategy_problems(scenario, strategy, ("strategies", name))
@@ -156,8 +154,8 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
         else:
             found += _partition_problems(name, services[name], partition, here)
             if name in stopped and partition.batches != "all":
-                message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it; drop 'batches' or use migration: expand_contract"
-                found.append(Problem((*here, "batches"), message))
+                message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it"
+                found.append(Problem((*here, "batches"), f"{message}; drop 'batches' or use migration: expand_contract"))
     listed: list[str] = []
     for i, stage in enumerate(strategy.order or ()):
         for name in stage:
@@ -177,8 +175,8 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
         partition = scenario.partition(strategy, name)
         for action in _needed(services[name], partition, name in scenario.to):
             if action not in services[name].actions:
-                message = f"{name!r} has no recipe for {action!r}, which this strategy needs; add it to the service's actions or choose another way"
-                found.append(Problem((*where, "services", name), message))
+                message = f"{name!r} has no recipe for {action!r}, which this strategy needs"
+                found.append(Problem((*where, "services", name), f"{message}; add it to the service's actions or choose another way"))
     return found
 
 

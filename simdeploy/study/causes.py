@@ -75,7 +75,7 @@ def cause_of(plan: Plan) -> Cause:
             machines = tuple(dict.fromkeys(_machine(plan, i) for i in steps))
             culprits.append(Culprit(action, service, machines, tuple(plan.steps[i].id for i in steps), saved))
     culprits.sort(key=lambda c: -c.saved)
-    return Cause(metric, now[metric], tuple(culprits), _sentence(metric, now[metric], culprits, len(plan.steps)))
+    return Cause(metric, now[metric], tuple(culprits), _sentence(metric, now[metric], culprits))
 
 
 def _actions(plan: Plan) -> dict[tuple[str, str], list[int]]:
@@ -103,10 +103,11 @@ def _amount(metric: str, value: float) -> str:
     return f"{value:,.0f} requests" if metric == "failed_requests" else f"{value:,.0f} requests' worth of capacity"
 
 
-def _sentence(metric: str, cost: float, culprits: list[Culprit], steps: int) -> str:
+def _sentence(metric: str, cost: float, culprits: list[Culprit]) -> str:
     what = {"downtime_s": "downtime", "failed_requests": "failed requests", "lost_capacity": "dip in capacity"}[metric]
     if not culprits:
-        return f"Its {what} ({_amount(metric, cost)} in the mean run) does not come from how long any step takes, but from what notices a machine that is gone."
+        notices = "does not come from how long any step takes, but from what notices a machine that is gone"
+        return f"Its {what} ({_amount(metric, cost)} in the mean run) {notices}."
     parts = [f"{c.action} of {c.service} on {_and(c.machines)} (halving it saves {_amount(metric, c.saved)})" for c in culprits[:NAMED]]
     more = len(culprits) - NAMED
     others = f" and {more} smaller one{'s' * (more > 1)}" if more > 0 else ""

@@ -77,7 +77,8 @@ class Comparison(NamedTuple):
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def frame(self) -> pd.DataFrame:
-        """One row per strategy and metric: unit, mean, ci95_low, ci95_high, p50, p95, p99, difference, difference_ci95_low, difference_ci95_high."""
+        """One row per strategy and metric, in the metric's unit: mean, ci95_low, ci95_high, p50, p95, p99, difference (to the
+        baseline, paired), difference_ci95_low, difference_ci95_high."""
         import pandas as pd
 
         parts = []

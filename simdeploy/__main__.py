@@ -1,0 +1,5 @@
+"""`python -m simdeploy` is the command line."""
+
+from simdeploy.cli import main
+
+main()

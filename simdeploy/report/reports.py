@@ -1,0 +1,71 @@
+"""The comparison of each shipped scenario as Markdown with figures: `python -m simdeploy.report.reports scenarios reports`."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from simdeploy.planning.loading import load_scenario
+from simdeploy.report import figures, tables
+from simdeploy.study.comparison import Comparison, compare
+
+REPLICATIONS, SEED = 1000, 1
+
+
+def scenario_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The scenario files below *folder*, sorted: those whose text names strategies."""
+    return sorted(p for p in folder.rglob("*.yaml") if "\nstrategies:" in p.read_text(encoding="utf-8"))
+
+
+def name_of(path: pathlib.Path) -> str:
+    """The report's name of a scenario file: folder and stem."""
+    return f"{path.parent.name}-{path.stem}"
+
+
+def report(comparison: Comparison, path: pathlib.Path) -> str:
+    """The comparison of the scenario at *path* as Markdown; the same scenario gives the same text."""
+    name, recommended = name_of(path), comparison.recommended
+    environment = comparison.scenario.environment
+    goals = [f"## Goals\n\n{tables.markdown(tables.goals_met(comparison))}"] if comparison.scenario.goals else []
+    parts = [
+        f"# {comparison.scenario.title or comparison.scenario.name}",
+        f"**Recommended: {recommended}.** {_sentence(comparison.because)} {comparison.causes[recommended].sentence}",
+        f"Made by `make reports`; the same numbers: `simdeploy compare {path.as_posix()} --replications {REPLICATIONS} --seed {SEED}`.",
+        f"## Strategies\n\n{tables.markdown(tables.compared(comparison))}",
+        f"![Capacity against demand over time, one panel per strategy]({name}/capacity.png)",
+        *goals,
+        f"## {tables.differences(comparison).title}\n\n{tables.markdown(tables.differences(comparison))}",
+        "## Where the cost comes from\n\n" + "\n".join(f"- **{n}**: {cause.sentence}" for n, cause in comparison.causes.items()),
+        f"## Schedule of {recommended}\n\n![Its steps over time, every duration at its mean]({name}/gantt.png)",
+        f"## Environment and strategies\n\n{tables.markdown(tables.tiers(environment))}",
+        tables.markdown(tables.strategies(comparison.scenario)),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _sentence(because: str) -> str:
+    return f"{because[0].upper()}{because[1:]}."
+
+
+def write(scenarios: pathlib.Path, target: pathlib.Path) -> list[pathlib.Path]:
+    """Write a report with its figures for every scenario below *scenarios* into *target*; the files written."""
+    written = []
+    for path in scenario_files(scenarios):
+        comparison = compare(load_scenario(path), REPLICATIONS, SEED)
+        folder = target / name_of(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = {
+            "capacity": figures.capacity_figure(comparison),
+            "gantt": figures.gantt_figure(comparison.outcomes[comparison.recommended].plan),
+        }
+        for name, figure in pictures.items():
+            written.append(folder / f"{name}.png")
+            figure.savefig(written[-1], dpi=90, metadata={"Software": None})
+        written.append(target / f"{name_of(path)}.md")
+        written[-1].write_text(report(comparison, path), encoding="utf-8")
+    return written
+
+
+if __name__ == "__main__":
+    for file in write(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])):
+        print(file)

@@ -1,0 +1,144 @@
+"""The command line: what it prints, how it exits, and that no bad input ever meets a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from simdeploy.cli import EXIT_CODES, main
+
+UPGRADE = "scenarios/canonical/upgrade.yaml"
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_help_prints_the_table_of_exit_codes():
+    said = invoke("--help").output
+
+    assert all(f"{code:>3}  {meaning}" in said for code, meaning in EXIT_CODES.items())
+
+
+def test_version_is_the_one_of_pyproject():
+    import tomllib
+
+    with open("pyproject.toml", "rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+
+    assert version in invoke("--version").output
+
+
+def test_compare_prints_tables_of_80_columns_and_a_verdict():
+    result = invoke("compare", UPGRADE, "--replications", "100")
+
+    assert 0 == result.exit_code, result.output
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "Recommended: drain-expand-parallel" in result.stdout
+    assert "expand of sql on sql1" in " ".join(result.stdout.split())
+
+
+def test_compare_exits_4_when_no_strategy_meets_all_goals(tmp_path):
+    text = pathlib.Path(UPGRADE).read_text().replace("environment: ", f"environment: {os.path.abspath('scenarios/canonical')}/")
+    (tmp_path / "s.yaml").write_text(text.replace("p95(downtime_s) <= 30 s", "max(downtime_s) <= 0 s"))
+
+    assert 4 == invoke("compare", str(tmp_path / "s.yaml"), "--replications", "20").exit_code
+
+
+def test_json_and_csv_are_machine_readable():
+    as_json = invoke("compare", UPGRADE, "--replications", "80", "--format", "json", "--strategy", "drain-expand", "--strategy", "all-at-once")
+    as_csv = invoke("compare", UPGRADE, "--replications", "80", "--format", "csv", "--strategy", "drain-expand", "--baseline", "stop-expand")
+
+    assert ["all-at-once", "drain-expand"] == [s["strategy"] for s in json.loads(as_json.stdout)["strategies"]]
+    lines = as_csv.stdout.splitlines()
+    assert lines[0].startswith("strategy,metric,unit,mean") and {"drain-expand", "stop-expand"} == {row.split(",")[0] for row in lines[1:]}
+
+
+def test_a_plan_round_trips_through_its_file_and_forecasts_the_same(tmp_path):
+    path = tmp_path / "plan.json"
+    written = invoke("plan", UPGRADE, "--strategy", "drain-expand", "-o", str(path))
+    from_scenario = invoke("simulate", UPGRADE, "--strategy", "drain-expand", "--replications", "80", "--format", "json")
+    from_plan = invoke("simulate", str(path), "--replications", "80", "--format", "json")
+
+    assert 0 == written.exit_code
+    assert json.loads(from_scenario.stdout) == json.loads(from_plan.stdout)
+    assert 0 == invoke("check", str(path)).exit_code
+
+
+def test_trace_prints_the_events_of_one_replication_in_order():
+    result = invoke("simulate", UPGRADE, "--strategy", "stop-expand", "--trace", "--format", "json", "--replication", "7")
+    records = json.loads(result.stdout)["records"]
+
+    assert 0 == result.exit_code
+    assert [r["at_s"] for r in records] == sorted(r["at_s"] for r in records)
+    assert {"began", "ended", "noticed"} == {r["kind"] for r in records}
+
+
+def test_plot_writes_figures(tmp_path):
+    result = invoke("compare", UPGRADE, "--replications", "20", "--strategy", "drain-expand", "--baseline", "drain-expand", "--plot", str(tmp_path / "out"))
+
+    assert {"capacity.png", "capacity.svg", "gantt-drain-expand.png", "gantt-drain-expand.svg"} == {p.name for p in (tmp_path / "out").iterdir()}
+    assert result.exit_code in (0, 4)
+
+
+WRONG = {
+    "a file that is not there": (("compare", "no-such.yaml"), "no-such.yaml:1:1: cannot be read"),
+    "a folder": (("compare", "scenarios"), "scenarios:1:1: cannot be read"),
+    "an unknown strategy": (("simulate", UPGRADE, "--strategy", "drain-expnd"), "did you mean 'drain-expand'"),
+    "no strategy": (("simulate", UPGRADE), "name one with --strategy"),
+    "an unknown baseline": (("compare", UPGRADE, "--baseline", "none"), "no strategy"),
+    "no replications": (("compare", UPGRADE, "--replications", "0"), "--replications"),
+    "an environment instead of a scenario": (("compare", "scenarios/canonical/production.yaml"), "production.yaml:"),
+    "a plan that is no JSON": (("simulate", "README.md.json"), "README.md.json"),
+    "a place that cannot be written": (("plan", UPGRADE, "--strategy", "drain-expand", "-o", "/no/such/folder/plan.json"), "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_bad_input_exits_2_with_the_culprit_and_no_traceback(name):
+    arguments, message = WRONG[name]
+
+    result = invoke(*arguments)
+
+    assert 2 == result.exit_code
+    assert message in result.output
+    assert "Traceback" not in result.output and isinstance(result.exception, SystemExit)
+
+
+def test_every_fault_of_a_file_is_reported_at_once(tmp_path):
+    text = pathlib.Path("scenarios/canonical/production.yaml").read_text()
+    text = text.replace("entry: balancer", "entry: balncer").replace("on: [web1, web2]", "on: [web1, web3]")
+    (tmp_path / "env.yaml").write_text(text)
+
+    result = invoke("check", str(tmp_path / "env.yaml"))
+
+    assert 2 == result.exit_code
+    assert "did you mean 'balancer'" in result.output and "'web3', which is no machine" in result.output
+    assert all(line.startswith(f"{tmp_path}/env.yaml:") for line in result.output.splitlines())
+
+
+@pytest.mark.slow
+def test_an_interrupt_gives_the_replications_done_so_far():
+    command = [sys.executable, "-m", "simdeploy", "compare", UPGRADE, "--replications", "2000000", "--jobs", "1", "--format", "json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert 130 == process.returncode, err
+    assert 0 < json.loads(out)["replications"] < 2_000_000
+    assert "interrupted" in err and "Traceback" not in err
+
+
+def test_help_starts_without_the_heavy_libraries():
+    code = "import sys; from simdeploy.cli import main; print([m for m in ('pydantic', 'numpy', 'pandas', 'networkx', 'matplotlib') if m in sys.modules])"
+
+    assert "[]" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,74 @@
+"""Imports go only downwards, and each heavy library has one door. The layer table is the data of this test."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "simdeploy"
+
+LAYERS = {
+    "errors": 0,
+    "units": 1,
+    "environment": 2,
+    "plan": 3,
+    "planning": 4,
+    "simulation": 4,
+    "study": 5,
+    "report": 6,
+    "cli": 7,
+    "__init__": 7,
+    "__main__": 8,
+}
+DOORS = {"simpy": "simulation/engine.py", "ruamel": "environment/loading.py", "matplotlib": "report/figures.py", "click": "cli.py"}
+VIEWS = "_repr_html_"
+"""A notebook's view of a value may look up to `report`, from inside that method only."""
+
+FILES = sorted(p for p in PACKAGE.rglob("*.py"))
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imports(tree: ast.AST) -> list[tuple[str, ast.AST]]:
+    found: list[tuple[str, ast.AST]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.module or "", node))
+    return found
+
+
+def inside_views(tree: ast.AST) -> set[ast.AST]:
+    views = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == VIEWS]
+    return {inner for view in views for inner in ast.walk(view)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_only_downwards(path):
+    here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    tree = ast.parse(path.read_text())
+    views = inside_views(tree)
+    for module, node in imports(tree):
+        if not module.startswith("simdeploy") or node in views:
+            continue
+        there = room(module)
+        allowed = there == here or LAYERS[there] < LAYERS[here]
+        assert allowed, f"{here} imports {module}: layer {LAYERS[here]} may import its own room and lower layers only"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_heavy_library_has_one_door(library):
+    users = {str(p.relative_to(PACKAGE)) for p in FILES for module, _ in imports(ast.parse(p.read_text())) if module.split(".")[0] == library}
+
+    assert {DOORS[library]} == users
+
+
+def test_every_room_has_its_layer():
+    rooms = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in FILES}
+
+    assert rooms == set(LAYERS)
