@@ -50,7 +50,9 @@ def parse(text: str, units: dict[str, float]) -> float:
 
 
 def format_s(seconds: float) -> str:
-    """*seconds* as a person writes it, three significant digits: '0 s', '42.5 s', '12.3 min', '2.5 h'."""
+    """*seconds* as a person writes it, three significant digits: '75 ms', '42.5 s', '12.3 min', '2.5 h'."""
+    if 0 < abs(seconds) < 0.1:
+        return f"{1000 * seconds:.3g} ms"
     for unit in ("d", "h", "min"):
         if abs(seconds) >= 2 * TIME[unit]:
             return f"{seconds / TIME[unit]:.3g} {unit}"

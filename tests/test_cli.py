@@ -54,8 +54,12 @@ def test_compare_exits_4_when_no_strategy_meets_all_goals(tmp_path):
 
 
 def test_json_and_csv_are_machine_readable():
-    as_json = invoke("compare", UPGRADE, "--replications", "80", "--format", "json", "--strategy", "drain-expand", "--strategy", "all-at-once")
-    as_csv = invoke("compare", UPGRADE, "--replications", "80", "--format", "csv", "--strategy", "drain-expand", "--baseline", "stop-expand")
+    as_json = invoke(
+        "compare", UPGRADE, "--replications", "80", "--format", "json", "--strategy", "drain-expand", "--strategy", "all-at-once"
+    )
+    as_csv = invoke(
+        "compare", UPGRADE, "--replications", "80", "--format", "csv", "--strategy", "drain-expand", "--baseline", "stop-expand"
+    )
 
     assert ["all-at-once", "drain-expand"] == [s["strategy"] for s in json.loads(as_json.stdout)["strategies"]]
     lines = as_csv.stdout.splitlines()
@@ -83,9 +87,22 @@ def test_trace_prints_the_events_of_one_replication_in_order():
 
 
 def test_plot_writes_figures(tmp_path):
-    result = invoke("compare", UPGRADE, "--replications", "20", "--strategy", "drain-expand", "--baseline", "drain-expand", "--plot", str(tmp_path / "out"))
+    result = invoke(
+        "compare",
+        UPGRADE,
+        "--replications",
+        "20",
+        "--strategy",
+        "drain-expand",
+        "--baseline",
+        "drain-expand",
+        "--plot",
+        str(tmp_path / "out"),
+    )
 
-    assert {"capacity.png", "capacity.svg", "gantt-drain-expand.png", "gantt-drain-expand.svg"} == {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"capacity.png", "capacity.svg", "gantt-drain-expand.png", "gantt-drain-expand.svg"} == {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
     assert result.exit_code in (0, 4)
 
 
@@ -98,7 +115,10 @@ WRONG = {
     "no replications": (("compare", UPGRADE, "--replications", "0"), "--replications"),
     "an environment instead of a scenario": (("compare", "scenarios/canonical/production.yaml"), "production.yaml:"),
     "a plan that is no JSON": (("simulate", "README.md.json"), "README.md.json"),
-    "a place that cannot be written": (("plan", UPGRADE, "--strategy", "drain-expand", "-o", "/no/such/folder/plan.json"), "cannot be written"),
+    "a place that cannot be written": (
+        ("plan", UPGRADE, "--strategy", "drain-expand", "-o", "/no/such/folder/plan.json"),
+        "cannot be written",
+    ),
 }
 
 

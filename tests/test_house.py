@@ -63,7 +63,9 @@ def test_imports_go_only_downwards(path):
 
 @pytest.mark.parametrize("library", DOORS)
 def test_each_heavy_library_has_one_door(library):
-    users = {str(p.relative_to(PACKAGE)) for p in FILES for module, _ in imports(ast.parse(p.read_text())) if module.split(".")[0] == library}
+    users = {
+        str(p.relative_to(PACKAGE)) for p in FILES for module, _ in imports(ast.parse(p.read_text())) if module.split(".")[0] == library
+    }
 
     assert {DOORS[library]} == users
 

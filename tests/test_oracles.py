@@ -34,7 +34,11 @@ def random_dags(draw) -> Plan:
     """Steps of fixed durations that wait for random earlier ones."""
     durations = draw(st.lists(st.integers(0, 50), min_size=1, max_size=15))
     steps = [
-        Step(id=f"s{i}", duration=fixed(float(d)), after=tuple(f"s{j}" for j in draw(st.sets(st.integers(0, i - 1), max_size=3))) if i else ())
+        Step(
+            id=f"s{i}",
+            duration=fixed(float(d)),
+            after=tuple(f"s{j}" for j in draw(st.sets(st.integers(0, i - 1), max_size=3))) if i else (),
+        )
         for i, d in enumerate(durations)
     ]
     return Plan(environment=canonical(), steps=tuple(steps))
@@ -57,7 +61,9 @@ def test_1_without_chance_and_contention_the_makespan_is_the_longest_path(plan):
 @pytest.mark.parametrize("n", [1, 3, 10])
 def test_2_the_slowest_of_n_exponential_steps_has_the_harmonic_mean(n):
     mean_s = 60.0
-    steps = tuple(Step(id=f"code/web@web{i}/go", target=f"g{i}", duration=Distribution(kind="exponential", parameters=(mean_s,))) for i in range(n))
+    steps = tuple(
+        Step(id=f"code/web@web{i}/go", target=f"g{i}", duration=Distribution(kind="exponential", parameters=(mean_s,))) for i in range(n)
+    )
 
     slowest = run(Plan(environment=canonical(), steps=steps), MANY)["makespan_s"]
 
@@ -195,7 +201,10 @@ def test_12_one_replication_replayed_alone_meets_the_same_luck(seed, first, coun
 
 
 def test_12_a_strategy_meets_the_same_luck_alone_and_beside_rivals():
-    plans = {"one": Plan(environment=farm(2, 50.0, 60.0), steps=rolling(["web@w0", "web@w1"])), "two": Plan(environment=canonical(), steps=())}
+    plans = {
+        "one": Plan(environment=farm(2, 50.0, 60.0), steps=rolling(["web@w0", "web@w1"])),
+        "two": Plan(environment=canonical(), steps=()),
+    }
 
     together, alone = simulate_all(plans, 20)["one"], simulate_all({"one": plans["one"]}, 20)["one"]
 

@@ -200,8 +200,8 @@ def _read(value: Any, info: ValidationInfo) -> Any:
         return value
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return {"kind": "fixed", "parameters": (seconds(value, "value"),)}
-    if isinstance(value, list | tuple) and value and isinstance(value[0], str) and value[0] in FAMILIES:
-        return {"kind": value[0], "parameters": tuple(seconds(x, "shape" if strict else "") for x in value[1:])}
+    if not strict and isinstance(value, list | tuple) and value and isinstance(value[0], str) and value[0] in FAMILIES:
+        return {"kind": value[0], "parameters": tuple(seconds(x, "") for x in value[1:])}
     if isinstance(value, dict) and set(value) == {"kind", "parameters"}:
         return value
     if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in FAMILIES:

@@ -191,6 +191,8 @@ class Service(Frozen):
     balancing: Literal["by_capacity", "even"] = "by_capacity"
     """even: the balancer does not know about a slow instance, so all get what the slowest can take."""
     election: Election = Election()
+    leader: Name | None = None
+    """Of a service with a leader or primary: the machine that leads at the start; by default the first one that serves."""
     serves: Literal["all", "leader"] = "all"
     failover: Literal["manual", "automatic"] = "manual"
     observes: tuple[Name, ...] | None = None
@@ -238,11 +240,11 @@ class Environment(Frozen):
 
     @cached_property
     def instances(self) -> dict[str, tuple[str, str]]:
-        """`service@machine` -> (service, machine), in canonical order: by machine, then by service as listed."""
+        """`service@machine` -> (service, machine), in canonical order: by machine as listed, then by service name."""
         return {
             f"{name}@{machine.name}": (name, machine.name)
             for machine in self.machines
-            for name, service in self.services.items()
+            for name, service in sorted(self.services.items())
             if machine.name in service.on
         }
 
@@ -285,19 +287,19 @@ class Environment(Frozen):
         """Mean requests that each service sees for one at the front door: V(entry) = 1, V(s) = sum of V(caller) x calls."""
         visits = dict.fromkeys(self.services, 0.0)
         visits[self.entry] = 1.0
-        for caller in nx.topological_sort(self.calls):
+        for caller in nx.lexicographical_topological_sort(self.calls):
             for callee, edge in self.calls[caller].items():
                 visits[callee] += visits[caller] * edge["times"]
         return visits
 
     @cached_property
     def critical(self) -> tuple[str, ...]:
-        """The services that the entry cannot do without: itself and all it reaches over hard calls, as listed."""
+        """The services that the entry cannot do without: itself and all it reaches over hard calls, by name."""
         hard: nx.DiGraph[str] = nx.DiGraph()
         hard.add_edges_from((u, v) for u, v, edge in self.calls.edges(data=True) if edge["dependency"] == "hard")
         hard.add_node(self.entry)
         reached = {self.entry} | nx.descendants(hard, self.entry)
-        return tuple(s for s in self.services if s in reached)
+        return tuple(sorted(reached))
 
     def _repr_html_(self) -> str:
         from simdeploy.report.tables import environment_html  # a notebook's view; the library itself never looks up
@@ -367,6 +369,11 @@ def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
     for j, watched in enumerate(service.observes or ()):
         if watched not in env.services:
             add((*where, "observes", j), f"{name!r} observes {watched!r}, which is no service; {did_you_mean(watched, list(env.services))}")
+    if service.leader is not None and service.leader not in service.on:
+        add(
+            (*where, "leader"),
+            f"{name!r} is led by {service.leader!r}, on which it does not run; {did_you_mean(service.leader, list(service.on))}",
+        )
     standbys = [c for c in (service.store.copies if service.store else ()) if isinstance(c, Standby)]
     if standbys and len(service.on) < 2:
         add((*where, "store", "copies"), f"{name!r} has a standby and runs on one machine; name a second machine or drop the standby")

@@ -123,7 +123,8 @@ class Layout:
         self.start_versions = [self.conditions[c].version for c in self.start_codes]
         self.start_leaders: list[int | None] = []
         for s, members in enumerate(self.members):
-            named = start.leaders.get(self.service_names[s])
+            led_on = self.services[s].leader
+            named = start.leaders.get(self.service_names[s]) or (f"{self.service_names[s]}@{led_on}" if led_on else None)
             serving = [i for i in members if self.conditions[self.start_codes[i]].mode == SERVING]
             leader = self.index[named] if named else next(iter(serving), None)
             self.start_leaders.append(leader if self.leading[s] else None)

@@ -204,14 +204,13 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
 
 
 def _queued_failures(plan: Plan, book: FactBook, run: Run) -> float:
-    """Failed requests where the excess waits: those that met an error, left impatient or still wait at the end."""
+    """Failed requests where the excess waits: those that met an error or left impatient; what still waits has not failed."""
     segments, failed = [], 0.0
     for start, end, where in zip(run.times, [*run.times[1:], run.end_s], run.states, strict=True):
         facts = book.facts[where]
         segments.append((end - start, facts.demand * facts.error_free, facts.capacity))
         failed += (end - start) * facts.demand * (1 - facts.error_free)
-    waiting = flow(segments, plan.environment.demand.patience_s or 0.0)
-    return failed + waiting.left + waiting.queued
+    return failed + flow(segments, plan.environment.demand.patience_s or 0.0).left
 
 
 def _recovery(plan: Plan, book: FactBook, run: Run) -> float:

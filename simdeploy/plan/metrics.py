@@ -19,7 +19,7 @@ METRICS: dict[str, Metric] = {
     "makespan_s": Metric("s", "lower", False, "from the first step that may start to the end of the last"),
     "downtime_s": Metric("s", "lower", True, "time in which users are there and nothing is served"),
     "brownout_s": Metric("s", "lower", True, "time in which something is served, less than users want"),
-    "failed_requests": Metric("requests", "lower", True, "demand that was not served, and what drains cut"),
+    "failed_requests": Metric("requests", "lower", True, "demand that was not served"),
     "availability": Metric("share", "higher", True, "share of the offered requests that was served"),
     "capacity_min": Metric("req/s", "higher", True, "lowest front-door capacity"),
     "capacity_min_fraction": Metric("share", "higher", True, "the same, of the steady capacity"),

@@ -55,7 +55,8 @@ class State:
         self._handing = [False] * len(layout.services)
         self._last_leaders = layout.start_leaders.copy()
         self._lost_at_s: dict[int, float] = {}
-        self._returns: dict[int, list[int]] = {}
+        self._returns: set[int] = set()
+        """Instances that served when their machine died, and that no step has taken since."""
         self._factors: dict[int, list[float]] = {}
         self.schemas = {s: layout.services[s].version for s in range(len(layout.services)) if layout.services[s].role == "datastore"}
         self.signature = sum(layout.weights[i][code] for i, code in enumerate(self.codes))
@@ -71,6 +72,8 @@ class State:
         """Do what a step does at *at_s*; *dated_s* is when that step began (a recovery point dates from then)."""
         codes, layout = self.codes, self.layout
         for what, i, argument in operations:
+            if self._returns and what in (MODE, KILL, START):
+                self._returns.discard(i)
             if what == MODE:
                 old = codes[i]
                 new = layout.modes[argument].get(old)
@@ -148,16 +151,20 @@ class State:
 
     def crashed(self, machine: int, at_s: float) -> None:
         """A machine dies; what served on it will return with it."""
-        here = self.layout.on_machine[machine]
-        self._returns[machine] = [i for i in here if self.mode(i) in (SERVING, STARTING)]
-        for i in here:
-            if self.mode(i) in (SERVING, STARTING, DRAINING):
+        for i in self.layout.on_machine[machine]:
+            mode = self.mode(i)
+            if mode in (SERVING, STARTING):
+                self._returns.add(i)
+            if mode == SERVING:
                 self._vanish(i, at_s, silent=True)
+            elif mode in (STARTING, DRAINING):  # the balancer sends nothing to it, so nobody must notice
+                self._set_mode(i, OUT)
 
     def repaired(self, machine: int, at_s: float) -> None:
         """A machine is back: what served returns through its health check unless a step has taken it meanwhile."""
-        for i in self._returns.pop(machine, []):
-            if self.mode(i) in (DEAD, OUT):
+        for i in self.layout.on_machine[machine]:
+            if i in self._returns:
+                self._returns.discard(i)
                 self._rise(i, at_s)
 
     def demanded(self, rate_per_s: float) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
+import networkx as nx
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -90,17 +92,24 @@ class Scenario(Frozen):
 
     def stages(self, strategy: Strategy) -> tuple[tuple[str, ...], ...]:
         """The services to change, stage by stage; writers that an offline migration stops go with their store."""
-        stopped = self.writers_stopped(strategy)
         if strategy.order is not None:
-            return tuple(stage for stage in strategy.order)
-        services = self.environment.services
+            return strategy.order
+        services, calls = self.environment.services, self.environment.calls
+        stopped = self.writers_stopped(strategy)
         depth: dict[str, int] = {}
-        import networkx as nx  # local: only a scenario without a stated order needs it
-
-        for name in reversed(list(nx.topological_sort(self.environment.calls))):
-            depth[name] = 1 + max((depth[c] for c in services[name].calls), default=0)
-        wanted = [s for s in self.to if s not in stopped]
+        for name in reversed(list(nx.topological_sort(calls))):
+            depth[name] = 1 + max((depth[c] for c in calls[name]), default=0)
+        wanted = [s for s in self.changed if s not in stopped]
         return tuple((s,) for s in sorted(wanted, key=lambda s: (services[s].role != "datastore", depth[s])))
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The services under `to` in canonical order: by their first machine, then by name."""
+        return self._canonical(self.to)
+
+    def _canonical(self, names: Iterable[str]) -> tuple[str, ...]:
+        env = self.environment
+        return tuple(sorted(names, key=lambda n: (min((env.machine_index[m] for m in env.services[n].on), default=-1), n)))
 
     def partition(self, strategy: Strategy, service: str) -> Partition:
         """How *strategy* partitions *service*, defaults filled in."""
@@ -110,13 +119,13 @@ class Scenario(Frozen):
         return given
 
     def writers(self, store: str) -> tuple[str, ...]:
-        """The services that call *store*, as listed."""
-        return tuple(n for n, s in self.environment.services.items() if store in s.calls)
+        """The services that call *store*, in canonical order."""
+        return self._canonical(n for n, s in self.environment.services.items() if store in s.calls)
 
     def writers_stopped(self, strategy: Strategy) -> dict[str, str]:
         """Service -> the store whose offline migration stops it."""
         services = self.environment.services
-        stores = [s for s in self.to if s in services and services[s].role == "datastore"]
+        stores = [s for s in self.changed if services[s].role == "datastore"]
         return {w: s for s in stores if self.partition(strategy, s).migration == "offline" for w in self.writers(s)}
 
     def _repr_html_(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from simdeploy.environment.durations import Distribution
-from simdeploy.environment.models import Action, Environment, HealthCheck, did_you_mean
+from simdeploy.environment.models import CHANGING, GIVING, TAKING, Action, Environment, HealthCheck, did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan, Source, Start
 from simdeploy.plan.steps import Judge, Step
@@ -70,7 +70,7 @@ class _Upgrade:
         for stage in scenario.stages(self.strategy):
             ends = [end for service in stage for end in self._service(service, barrier)]
             barrier = tuple(ends) or barrier
-        for store in scenario.to:
+        for store in scenario.changed:
             if self.env.services[store].role == "datastore" and scenario.partition(self.strategy, store).migration == "expand_contract":
                 barrier = self._contract(store, barrier)
         return Plan(
@@ -100,7 +100,7 @@ class _Upgrade:
     def _batches(self, name: str, partition: Partition, barrier: tuple[str, ...]) -> str:
         """Lanes batch by batch, a judge after each; the last judge's id."""
         members = self._ordered(name, partition)
-        leader: str | None = self.env.members(name)[0]  # the start state's, where the service has one
+        leader: str | None = self._leader(name)
         done: list[str] = []
         for k, batch in enumerate(batches(members, partition.batches), start=1):
             lanes: list[list[Step]] = []
@@ -123,11 +123,17 @@ class _Upgrade:
             done += batch
         return barrier[0]
 
+    def _leader(self, name: str) -> str:
+        """Who leads a service at the start, as the state will see it."""
+        stated = self.env.services[name].leader
+        return f"{name}@{stated}" if stated else self.env.members(name)[0]
+
     def _ordered(self, name: str, partition: Partition) -> list[str]:
-        members = list(self.env.members(name))
-        if partition.leader == "last":
-            return members[1:] + members[:1]
-        return members  # the leader of the start state is the first member
+        members, leader = list(self.env.members(name)), self._leader(name)
+        if partition.leader == "any":
+            return members
+        followers = [m for m in members if m != leader]
+        return [*followers, leader] if partition.leader == "last" else [leader, *followers]
 
     def _heir(self, members: list[str], batch: tuple[str, ...], done: list[str]) -> str | None:
         """Who takes the lead over: an upgraded member if there is one, else one that is not in this batch."""
@@ -147,9 +153,9 @@ class _Upgrade:
         service = self.env.services[name]
         upgraded = name in self.scenario.to
         drained = partition.take_out == "drain"
-        taking = [a for a in ("drain", "await_idle", "stop") if a in service.actions and (drained or a == "stop")]
-        changing = [a for a in ("install", "configure") if a in service.actions and upgraded]
-        giving = [a for a in ("start", "undrain", "await_healthy") if a in service.actions and (drained or a != "undrain")]
+        taking = [a for a in TAKING if a in service.actions and (drained or a == "stop")]
+        changing = [a for a in CHANGING if a in service.actions and upgraded]
+        giving = [a for a in GIVING if a in service.actions and (drained or a != "undrain")]
         begin: dict[str, list[Any]] = {taking[0]: [("drain" if drained else "kill", instance)]}
         end: dict[str, list[Any]] = {}
         if drained:
@@ -166,10 +172,13 @@ class _Upgrade:
             lead: dict[str, Any] = {"begin": (("lead", name, None),), "end": (("lead", name, hand_over_to),)}
             add(self._step(f"code/{instance}/hand_over", service.actions["hand_over"], instance, machine, **lead))
         for action in (*taking, *changing, *giving):
-            fields: dict[str, Any] = {"begin": tuple(begin.get(action, ())), "end": tuple(end.get(action, ()))}
-            if action == "start":
-                fields["needs"] = start_needs
-            add(self._step(f"code/{instance}/{action}", service.actions[action], instance, machine, **fields))
+            recipe = service.actions[action]  # type: ignore[index]  # an ActionName by construction
+            for k in range(1, recipe.times + 1):
+                fields: dict[str, Any] = {"needs": start_needs} if action == "start" else {}
+                fields["begin"] = tuple(begin.get(action, ())) if k == 1 else ()
+                fields["end"] = tuple(end.get(action, ())) if k == recipe.times else ()
+                step_id = f"code/{instance}/{action}" + (f"#{k}" if recipe.times > 1 else "")
+                add(self._step(step_id, recipe, instance, machine, **fields))
         if service.health_check is not None and "await_healthy" not in giving:
             add(Step(id=f"code/{instance}/await_healthy", target=instance, duration=_rise(service.health_check)))
         lane[-1] = lane[-1].model_copy(update={"end": (*lane[-1].end, ("serve", instance))})
@@ -183,7 +192,7 @@ class _Upgrade:
             for writer in self.scenario.writers(store)
             for i in self.env.members(writer)
         ]
-        stopped = tuple([s for s in lane if s.action in ("drain", "await_idle", "stop")][-1].id for lane in lanes)
+        stopped = tuple([s for s in lane if s.action.partition("#")[0] in TAKING][-1].id for lane in lanes)
         self.steps += [step for lane in lanes for step in lane]
         self._data(store, "migrate", needs=(*begins, *stopped), fatal=True, end=(("schema", store, self.scenario.to[store]),))
         watch = (*(step.id for lane in lanes for step in lane), migrate)
@@ -204,7 +213,7 @@ class _Upgrade:
     def _data(self, store: str, action: str, needs: tuple[str, ...], fatal: bool = False, end: tuple[Any, ...] = ()) -> str:
         """Add an action on a store, as often as its recipe says; the id of the last."""
         recipe = self.env.services[store].actions[action]  # type: ignore[index]  # an ActionName by construction
-        primary = self.env.members(store)[0]
+        primary = self._leader(store)
         last = ""
         for k in range(1, recipe.times + 1):
             last = f"data/{store}/{action}" + (f"#{k}" if recipe.times > 1 else "")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simdeploy.environment.models import CHANGING, ELECTING, GIVING, MIGRATING, TAKING
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.trace import Trace
 from simdeploy.simulation.engine import Engine
@@ -36,10 +37,10 @@ COLOURS = {
     "other": "#8a8a8a",
 }
 KINDS = {
-    "taking": ("drain", "await_idle", "stop", "hand_over"),
-    "changing": ("install", "configure"),
-    "giving": ("start", "undrain", "await_healthy"),
-    "data": ("migrate", "expand", "backfill", "index", "contract", "back_up"),
+    "taking": (*TAKING, *ELECTING),
+    "changing": CHANGING,
+    "giving": GIVING,
+    "data": MIGRATING,
 }
 
 

@@ -184,7 +184,8 @@ def markdown(table: Table) -> str:
 
     ruler = "|" + "|".join(" --- " if i in table.left else " ---: " for i in range(len(table.header))) + "|"
     lines = [line(table.header), ruler, *map(line, table.rows)]
-    return "\n".join([*lines, "", table.note, ""] if table.note else [*lines, ""])
+    note = ["- " + said.removeprefix("* ").replace("recommended  ", "\\* recommended,") for said in table.note.splitlines()]
+    return "\n".join([*lines, "", *note, ""] if note else [*lines, ""])
 
 
 def html_table(table: Table) -> str:
@@ -259,4 +260,10 @@ def _difference(comparison: Comparison, name: str, metric: str) -> str:
     if METRICS[metric].unit == "s":
         unit, scale = next(((f" {u}", TIME[u]) for u in ("h", "min") if abs(difference.mean) >= 2 * TIME[u]), (" s", 1.0))
     mean = difference.mean / scale
-    return f"{mean:+,.0f} ± {half / scale:,.0f}{unit}" if abs(mean) >= 1000 else f"{mean:+.3g} ± {half / scale:.2g}{unit}" if half else "0"
+    return (
+        f"{mean:+,.0f} ± {half / scale:,.0f}{unit}"
+        if abs(mean) >= 1000
+        else f"{mean:+.3g} ± {half / scale:.2g}{unit}"
+        if difference.mean
+        else "0"
+    )

@@ -88,7 +88,8 @@ class _Replication:
         while not self._finished:
             env.step()
         outcome = self._progress.outcome or "stuck"
-        return self._meter.close(outcome, max(self._meter.makespan_s, plan.horizon_s or 0.0))
+        stuck_at_s = env.now if outcome == "stuck" else 0.0
+        return self._meter.close(outcome, max(self._meter.makespan_s, plan.horizon_s or 0.0, stuck_at_s))
 
     def _levels(self) -> list[tuple[float, float]]:
         """Changes of demand: known far beyond any plausible end, followed one at a time."""

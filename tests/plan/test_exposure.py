@@ -190,6 +190,10 @@ def test_a_point_made_before_the_standby_leaves_does_not_help_after_it():
     assert 500 == risk(copies, [point(40, 20), standbys(50, 0), standbys(550, 1)], 1, 1000, Phases(0.5, 0.0)).added_exposure_s
 
 
+def test_a_standby_that_was_out_before_the_plan_is_not_the_plan_s_to_answer_for():
+    assert 0 == risk(store(backups(1000, 100), standby(5)), [], 0, 5000, AT_ZERO).added_exposure_s
+
+
 def test_a_store_without_a_standby_loses_none_by_a_plan():
     assert 0 == risk(store(backups(1000, 100)), [], 0, 5000, AT_ZERO).added_exposure_s
 

@@ -45,7 +45,10 @@ def test_where_nothing_meets_all_goals_the_fewest_missed_win():
 
 
 def test_a_tie_in_the_first_metric_is_broken_by_the_second():
-    outcomes = {"slow": outcome(failed_requests=[5, 9, 1], makespan_s=[60, 61, 62]), "fast": outcome(failed_requests=[5, 9, 1], makespan_s=[30, 31, 32])}
+    outcomes = {
+        "slow": outcome(failed_requests=[5, 9, 1], makespan_s=[60, 61, 62]),
+        "fast": outcome(failed_requests=[5, 9, 1], makespan_s=[30, 31, 32]),
+    }
 
     chosen, because = recommend(outcomes, {n: [] for n in outcomes}, ["failed_requests", "makespan_s"])
 
@@ -62,7 +65,10 @@ def test_a_difference_within_its_interval_is_a_tie():
 
 
 def test_rounding_alone_tells_nothing_apart():
-    outcomes = {"a": outcome(failed_requests=[0.1 + 0.2, 0.3], makespan_s=[2, 2.5]), "b": outcome(failed_requests=[0.3, 0.1 + 0.2], makespan_s=[1, 1.5])}
+    outcomes = {
+        "a": outcome(failed_requests=[0.1 + 0.2, 0.3], makespan_s=[2, 2.5]),
+        "b": outcome(failed_requests=[0.3, 0.1 + 0.2], makespan_s=[1, 1.5]),
+    }
 
     assert "b" == recommend(outcomes, {"a": [], "b": []}, ["failed_requests", "makespan_s"])[0]
 
