@@ -65,9 +65,17 @@ def _reader(units: dict[str, float]) -> BeforeValidator:
         if isinstance(value, bool):
             raise PydanticCustomError("unit", "{value} is not a number with a unit", {"value": value})
         if isinstance(value, int | float):
+            try:
+                value = float(value)
+            except OverflowError:
+                raise PydanticCustomError(
+                    "unit", "a number of {digits} digits must be finite", {"digits": value.bit_length() // 3}
+                ) from None
             if info.context and info.context.get("units_required") and not (units is FRACTION and 0 <= value <= 1):
                 sample = f"{value * 100:g} %" if units is FRACTION else f"{value:g} {next(u for u, f in units.items() if f == 1.0)}"
-                raise PydanticCustomError("unit", "{value} has no unit; write for example '{sample}'", {"value": value, "sample": sample})
+                raise PydanticCustomError(
+                    "unit", "{value} has no unit; write for example '{sample}'", {"value": f"{value:g}", "sample": sample}
+                )
             if not math.isfinite(value) or value < 0:
                 raise PydanticCustomError("unit", "{value} must be finite and not negative", {"value": value})
             return value

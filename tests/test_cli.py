@@ -159,6 +159,7 @@ def test_an_interrupt_gives_the_replications_done_so_far():
 
 
 def test_help_starts_without_the_heavy_libraries():
-    code = "import sys; from simdeploy.cli import main; print([m for m in ('pydantic', 'numpy', 'pandas', 'networkx', 'matplotlib') if m in sys.modules])"
+    heavy = ("pydantic", "numpy", "pandas", "networkx", "matplotlib")
+    code = f"import sys; from simdeploy.cli import main; print([m for m in {heavy} if m in sys.modules])"
 
     assert "[]" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

@@ -173,7 +173,6 @@ def test_a_share_of_20_in_a_file_is_told_to_be_a_percentage():
         read(Fraction, 20, IN_A_FILE)
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="suspected bug: an integer beyond the floats escapes as OverflowError")
 @pytest.mark.parametrize("context", [None, IN_A_FILE])
 def test_an_integer_too_large_for_any_float_is_refused_like_infinity(context):
     with pytest.raises(ValidationError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.base import Frozen
@@ -14,9 +14,10 @@ from simdeploy.units import TIME, PerSecond, Seconds
 DAY_S = TIME["d"]
 
 
-def _clock(value: Any) -> Any:
-    if not isinstance(value, str):
+def _clock(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str) and not (info.context and info.context.get("units_required")):
         return value
+    value = str(value)
     match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value.strip())
     if match is None:
         raise PydanticCustomError("clock", "{value} is no time of day; write for example '22:30'", {"value": repr(value)})

@@ -110,6 +110,13 @@ FAMILIES: dict[str, _Family] = {
 Kind: TypeAlias = Literal["fixed", "uniform", "triangular", "pert", "lognormal", "gamma", "weibull", "exponential", "empirical"]
 
 
+def _endless(family: _Family, p: Parameters) -> str | None:
+    try:
+        return None if math.isfinite(family.mean(p)) else "the mean is infinite; choose other parameters"
+    except OverflowError:
+        return "the mean is beyond all numbers; choose other parameters"
+
+
 class Distribution(Frozen):
     """A distribution of seconds: a kind of FAMILIES and its parameters [s], in that family's order (`shape` has no unit)."""
 
@@ -124,7 +131,7 @@ class Distribution(Frozen):
             wrong = f"needs {len(family.fields)} values ({', '.join(family.fields)}), not {len(self.parameters)}"
         elif any(x < 0 or not math.isfinite(x) for x in self.parameters):
             wrong = f"{min(self.parameters):g} must be finite and not negative"
-        wrong = wrong or family.rule(self.parameters)
+        wrong = wrong or family.rule(self.parameters) or _endless(family, self.parameters)
         if wrong:
             raise PydanticCustomError("distribution", "{kind}: {wrong}", {"kind": self.kind, "wrong": wrong})
         return self
@@ -173,7 +180,7 @@ def _from_mean_and_p95(mean: float, p95: float) -> Parameters:
     sigma = Z95 - math.sqrt(room) if room >= 0 else -1.0
     if sigma < 0:
         limit = math.exp(Z95**2 / 2)
-        text = f"no lognormal has the mean {mean:g} and the p95 {p95:g}: p95 lies between the mean and {limit:.3g} times the mean"
+        text = f"no lognormal of use has the mean {mean:g} and the p95 {p95:g}: p95 lies between the mean and {limit:.3g} times it"
         raise PydanticCustomError("distribution", "{text}", {"text": text})
     return p95 / math.exp(Z95 * sigma), p95
 
@@ -202,7 +209,7 @@ def _read(value: Any, info: ValidationInfo) -> Any:
         return {"kind": "fixed", "parameters": (seconds(value, "value"),)}
     if not strict and isinstance(value, list | tuple) and value and isinstance(value[0], str) and value[0] in FAMILIES:
         return {"kind": value[0], "parameters": tuple(seconds(x, "") for x in value[1:])}
-    if isinstance(value, dict) and set(value) == {"kind", "parameters"}:
+    if not strict and isinstance(value, dict) and set(value) == {"kind", "parameters"}:
         return value
     if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in FAMILIES:
         kind, given = next(iter(value.items()))
@@ -220,11 +227,11 @@ def _read(value: Any, info: ValidationInfo) -> Any:
             given = [given]
         labels = names if names != ("*",) and len(names) == len(given) else ("",) * len(given)
         return {"kind": kind, "parameters": tuple(seconds(x, n) for x, n in zip(given, labels, strict=True))}
-    known = ", ".join(FAMILIES)
+    form, known = "{KIND: [...]}", ", ".join(FAMILIES)
     raise PydanticCustomError(
         "distribution",
-        "{value} is no duration; write '90 s' or {{KIND: [...]}} with one of {known}",
-        {"value": repr(value)[:60], "known": known},
+        "{value} is no duration; write '90 s' or {form} with one of {known}",
+        {"value": repr(value)[:60], "form": form, "known": known},
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import difflib
 import pathlib
 import types
+import warnings
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +21,8 @@ from simdeploy.errors import Fault, FileError, InvalidDocument, Path
 MAX_BYTES = 2_000_000
 MAX_NODES = 200_000
 MAX_DEPTH = 40
+MAX_DIGITS = 300
+"""Of a whole number; a longer one is no number that anything here has."""
 MARKS = ("assumed", "measured")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,14 +36,15 @@ class Document:
         self.faults: list[Fault] = []
         self.inputs: list[dict[str, str]] = []
         self._places: dict[Path, tuple[int, int]] = {(): (1, 1)}
+        self._keys: dict[Path, tuple[int, int]] = {}
         self._nodes = 0
         self.data = self._read()
 
-    def fault(self, path: Path, message: str) -> None:
-        """Note a fault at *path*, or at the nearest part of it that the file has."""
+    def fault(self, path: Path, message: str, at: tuple[int, int] | None = None) -> None:
+        """Note a fault at the line and column *at*, else at *path* or the nearest part of it that the file has."""
         while path not in self._places:
             path = path[:-1]
-        line, column = self._places[path]
+        line, column = at or self._places[path]
         self.faults.append(Fault(str(self.path), line, column, message))
 
     def _stop(self, line: int, column: int, message: str) -> FileError:
@@ -48,12 +53,15 @@ class Document:
     def _read(self) -> Any:
         try:
             raw = self.path.read_bytes()
-        except OSError as error:
-            raise self._stop(1, 1, f"cannot be read ({error.strerror}); name an existing YAML file") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise self._stop(1, 1, f"cannot be read ({reason}); name an existing YAML file") from None
         if len(raw) > MAX_BYTES:
             raise self._stop(1, 1, f"has {len(raw)} bytes; a file has at most {MAX_BYTES}: use lists of names rather than repetition")
         try:
-            node = YAML(typ="rt", pure=True).compose(raw.decode("utf-8-sig"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an anchor that is used twice is legal YAML 1.2
+                node = YAML(typ="rt", pure=True).compose(raw.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             line = raw[: error.start].count(b"\n") + 1
             raise self._stop(line, 1, "is not UTF-8; save the file with that encoding") from None
@@ -100,6 +108,7 @@ class Document:
                 self.faults.append(Fault(str(self.path), place.line + 1, place.column + 1, message))
                 continue
             here = (*path, key)
+            self._keys[here] = (place.line + 1, place.column + 1)
             value = self._value(value_node, here, depth + 1)
             if isinstance(value_node, ScalarNode) and key not in MARKS:
                 self._places[here] = (value_node.start_mark.line + 1, value_node.start_mark.column + 1)
@@ -110,7 +119,7 @@ class Document:
             if not isinstance(source, str) or not source.strip():
                 self.fault((*path, mark), f"{mark!r} needs the source as text, for example '{mark}: load test of 2026-10-02'")
             self.inputs.append({"at": ".".join(map(str, path)), "mark": mark, "source": str(source)})
-        if marks and "value" in result:
+        if marks and "value" in result and path:
             for extra in set(result) - {"value"}:
                 self.fault(
                     (*path, extra), f"unknown key {extra!r} beside value and {next(iter(marks))}; put a text that has a comma in quotes"
@@ -121,29 +130,55 @@ class Document:
     def _scalar(self, node: Node, path: Path) -> Any:
         text, tag = str(node.value), str(node.tag).rsplit(":", 1)[-1]
         try:
-            if tag == "int":
-                return int(text.replace("_", ""), 0)
+            if tag == "int" and len(text) <= MAX_DIGITS:
+                digits = text.replace("_", "")
+                return int(digits, 10 if digits.lstrip("+-0").isdigit() else 0)
             if tag == "float":
                 return float(text.replace("_", ""))
         except ValueError:
             return text
         if tag == "bool":
-            return text.lower() == "true"
+            return text.lower() in ("true", "yes", "on", "y")
         return None if tag == "null" else text
 
-    def check(self, model: type[Model]) -> Model | None:
-        """This document as *model*, or None with the faults noted."""
-        context = {"units_required": True}
+    def check(self, model: type[Model], without: str | None = None) -> Model | None:
+        """This document as *model*, or None with the faults noted.
+
+        *without* names a key whose own file is at fault: it is left out, and not missed.
+        """
         try:
-            return model.model_validate(self.data, context=context, by_alias=True, by_name=False)
+            return model.model_validate(self.data, context={"units_required": True}, by_alias=True, by_name=False)
         except InvalidDocument as error:
-            for problem in error.problems:
-                self.fault(problem.path, problem.message)
+            self._note(error)
         except ValidationError as error:
-            for item in error.errors(include_url=False):
-                path = tuple(x for x in item["loc"])
-                self.fault(self._known(path), _message(item["type"], item["msg"], item["input"], path, model))
+            errors = [e for e in error.errors(include_url=False) if e["loc"] != (without,)]
+            for item in errors:
+                path = self._known(item["loc"])
+                at = self._keys.get(path) if item["type"] == "extra_forbidden" else None
+                self.fault(path, _message(item["type"], item["msg"], item["input"], item["loc"], model), at)
+            harmless = all(e["type"] == "extra_forbidden" or (e["type"] == "unit" and isinstance(e["input"], int | float)) for e in errors)
+            if without is None and harmless:
+                self._check_the_rest(model, [self._known(e["loc"]) for e in errors if e["type"] == "extra_forbidden"])
         return None
+
+    def _check_the_rest(self, model: type[Model], unknown: list[Path]) -> None:
+        """Look for rules that span fields although units are missing and keys are unknown: as if it were not so."""
+        data = copy.deepcopy(self.data)
+        for path in unknown:
+            holder: Any = data
+            for part in path[:-1]:
+                holder = holder[part]
+            del holder[path[-1]]
+        try:
+            model.model_validate(data, by_alias=True, by_name=False)
+        except InvalidDocument as error:
+            self._note(error)
+        except ValidationError:
+            pass  # what is left does not hold together; its faults are noted already
+
+    def _note(self, error: InvalidDocument) -> None:
+        for problem in error.problems:
+            self.fault(problem.path, problem.message)
 
     def _known(self, path: Path) -> Path:
         """*path* without the parts that pydantic adds for the branch of a union."""
@@ -195,6 +230,8 @@ def load_environment(path: str | pathlib.Path) -> Environment:
     """The environment that the YAML file at *path* describes. Raises FileError with every fault in it."""
     document = Document(pathlib.Path(path))
     _inline_csv(document)
+    if "inputs" in document.data:
+        document.fault(("inputs",), "unknown key 'inputs'; the inputs are gathered from the marks assumed: and measured: beside the values")
     document.data["inputs"] = document.inputs
     environment = document.check(Environment)
     if environment is None or document.faults:
@@ -210,9 +247,11 @@ def _inline_csv(document: Document) -> None:
     try:
         with open(file, newline="", encoding="utf-8") as lines:
             rows = [(float(row["time_s"]), float(row["rate_per_s"])) for row in csv.DictReader(lines)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         reason = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
         document.fault(("demand", "csv"), f"{file}: {reason}; a demand file has the columns time_s,rate_per_s and numbers below them")
         rows = [(0.0, 0.0)]
     del demand["csv"]
+    if "steps" in demand:
+        document.fault(("demand", "steps"), "steps and csv both say how the demand goes; keep one of them")
     demand["steps"] = [{"at": f"{at!r} s", "rate": f"{rate!r} req/s"} for at, rate in rows]

@@ -360,7 +360,7 @@ def _problems(env: Environment) -> list[Problem]:
 
 def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
     service = env.services[name]
-    if not service.on and service.role in ("leader_elected", "quorum", "datastore"):
+    if not service.on:
         add((*where, "on"), f"{name!r} is {service.role} and has no members; name at least one machine")
     if service.role != "datastore" and service.store is not None:
         add((*where, "store"), f"{name!r} is {service.role} and has a store; only a datastore has one: set role: datastore or drop store")

@@ -75,9 +75,11 @@ def risk(store: Store, events: list[StoreEvent], standbys: int, end_s: float, ph
         elif event.kind == "failover":
             loss, lost_at_s = max(loss, lag or 0.0), event.value
         else:
-            frozen = [a - (lag or 0.0) for a, _, on in followed if not on and a <= event.value]
             made = [dated for at, dated in points if at <= event.value]
-            best = max([recoverable_until(store, event.value, phases), *frozen, *made])
+            if lag is not None and standbys:
+                start, _, on = [x for x in (*followed, (since, math.inf, following)) if x[0] <= event.value][-1]
+                made.append((event.value if on else start) - lag)
+            best = max([recoverable_until(store, event.value, phases), *made])
             loss, lost_at_s = max(loss, event.value - best), event.value
             points.append((event.at_s, event.at_s))
     followed.append((since, end_s, following))

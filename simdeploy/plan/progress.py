@@ -157,7 +157,7 @@ class Progress:
         """Stop the main section: no further attempt begins, or (halt) no further lane. A second abort is the first."""
         if self.aborting is not None or self.section != MAIN:
             return
-        undoable = not any(self._order.plan.steps[i].no_return for i in self._began)
+        undoable = ROLLBACK in self._order.section and not any(self._order.plan.steps[i].no_return for i in self._began)
         self.aborting = reaction if undoable else "halt"
         self._judges.clear()
         for group, heap in enumerate(self._ready):
@@ -262,7 +262,7 @@ class Progress:
             self.outcome = "halted" if undone else "rolled_back"
         elif self.aborting is None:
             self.outcome = "partial" if self.failures else "success"
-        elif self.aborting == "rollback" and ROLLBACK in self._order.section:
+        elif self.aborting == "rollback":
             self.section = ROLLBACK
             self._open_section()
         else:

@@ -26,6 +26,7 @@ def load_scenario(path: str | pathlib.Path) -> Scenario:
 
 def _scenario(document: Document) -> Scenario:
     data = document.data
+    data.setdefault("name", document.path.stem)
     named = data.get("environment")
     if not isinstance(named, str):
         document.fault(
@@ -39,8 +40,9 @@ def _scenario(document: Document) -> Scenario:
             document.fault(("environment",), f"environment {named!r} {error.faults[0].message}")
         else:
             document.faults += error.faults
+            del data["environment"]
+            document.check(Scenario, without="environment")
         raise FileError(document.faults) from None
-    data.setdefault("name", document.path.stem)
     scenario = document.check(Scenario)
     if scenario is None or document.faults:
         raise FileError(document.faults)

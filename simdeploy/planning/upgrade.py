@@ -172,7 +172,7 @@ class _Upgrade:
             lead: dict[str, Any] = {"begin": (("lead", name, None),), "end": (("lead", name, hand_over_to),)}
             add(self._step(f"code/{instance}/hand_over", service.actions["hand_over"], instance, machine, **lead))
         for action in (*taking, *changing, *giving):
-            recipe = service.actions[action]  # type: ignore[index]  # an ActionName by construction
+            recipe = service.actions[action]
             for k in range(1, recipe.times + 1):
                 fields: dict[str, Any] = {"needs": start_needs} if action == "start" else {}
                 fields["begin"] = tuple(begin.get(action, ())) if k == 1 else ()

@@ -28,6 +28,7 @@ GRID = 600
 GANTT_ROWS = 60
 """Steps that a Gantt chart shows at most; a larger plan shows its first ones."""
 COLOURS = {
+    "one": "#6b6b6b",
     "capacity": "#1f5f99",
     "demand": "#c44536",
     "taking": "#e09f3e",
@@ -76,10 +77,10 @@ def capacity_figure(comparison: Comparison) -> Figure:
         ax.set_title(f"{name}{mark}", loc="left", fontsize=9, fontweight="bold" if mark else "normal")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8)
-    axes[len(axes) // 2].set_ylabel("req/s at the front door", fontsize=9)
+    figure.supylabel("req/s at the front door", fontsize=9)
     axes[-1].set_xlabel(f"time since the start [{unit}]", fontsize=9)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside upper right", ncols=4, fontsize=8, frameon=False)
     return figure
 
 
@@ -145,6 +146,9 @@ def _band(ax: Axes, outcome: Outcome, end_s: float, scale: float) -> None:
     demand = _at(outcome.paths[0].times, outcome.paths[0].demand, grid)
     ax.fill_between(grid / scale, low, high, step="post", color=COLOURS["capacity"], alpha=0.2, linewidth=0, label="90 % of the runs")
     ax.step(grid / scale, middle, where="post", color=COLOURS["capacity"], linewidth=1.3, label="capacity (median)")
+    one = outcome.paths[0]
+    times, course = np.append(one.times, end_s) / scale, np.append(one.capacity, one.capacity[-1])
+    ax.step(times, course, where="post", color=COLOURS["one"], linewidth=0.7, label="one run")
     ax.step(grid / scale, demand, where="post", color=COLOURS["demand"], linewidth=1.1, linestyle="--", label="demand")
 
 

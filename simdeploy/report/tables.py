@@ -44,7 +44,7 @@ def number(metric: str, value: float | None) -> str:
 
 def compared(comparison: Comparison) -> Table:
     """One row per strategy: the metrics that decide most."""
-    columns = (("downtime_s", "downtime\np95"), ("failed_requests", "failed\nmean"), ("capacity_min_fraction", "lowest\ncap."),
+    columns = (("downtime_s", "downtime\np95"), ("failed_requests", "failed\nmean"), ("lost_capacity", "capacity\nlost"),
                ("makespan_s", "makespan\np95"), ("single_fault_s", "at risk\nmean"), ("added_exposure_s", "data\nrisk"))  # fmt: skip
     rows = []
     for name, outcome in comparison.outcomes.items():
@@ -56,7 +56,7 @@ def compared(comparison: Comparison) -> Table:
         rows.append(tuple(cells))
     note = (
         "* recommended   - dominated by another strategy\n"
-        "lowest cap.: of the steady capacity, in the mean; a lock of a second counts\n"
+        "capacity lost: requests that the steady capacity could have served, mean\n"
         "at risk: time in which the loss of one more machine is not survived\n"
         "data risk (p95): how much more a lost store would cost than one left alone"
     )
@@ -198,7 +198,7 @@ def html_table(table: Table) -> str:
         return f"<tr>{''.join(marked)}</tr>"
 
     body = "".join(row(r, "td") for r in table.rows)
-    note = f"<p><small>{html.escape(table.note)}</small></p>" if table.note else ""
+    note = f"<p><small>{'<br>'.join(map(html.escape, table.note.splitlines()))}</small></p>" if table.note else ""
     return (
         f"<table><caption>{html.escape(table.title)}</caption><thead>{row(table.header, 'th')}</thead><tbody>{body}</tbody></table>{note}"
     )
@@ -216,7 +216,7 @@ def environment_html(env: Environment) -> str:
 
 def scenario_html(scenario: Scenario) -> str:
     """A scenario for a notebook."""
-    return html_table(tiers(scenario.environment)) + html_table(strategies(scenario))
+    return html_table(strategies(scenario))
 
 
 def plan_html(plan: Plan) -> str:

@@ -161,34 +161,39 @@ def recommend(outcomes: dict[str, Outcome], goals: dict[str, list[GoalResult]], 
     """(strategy, why): of those that miss the fewest goals, metric by metric those not told apart from the best mean."""
     fewest = min(missed(g) for g in goals.values())
     left = [name for name in outcomes if missed(goals[name]) == fewest]
-    count = len(next(iter(goals.values()), []))
-    some = f"{len(left)} of {len(outcomes)} strategies"
-    reasons = []
-    if count:
-        met = f"meets all {count} goals" if fewest == 0 else f"misses the fewest goals ({fewest} of {count})"
-        reasons.append(
-            f"it alone {met}" if len(left) == 1 else f"it {met}, as {some} do" if len(left) < len(outcomes) else f"every strategy {met}"
-        )
+    told_apart: list[tuple[str, str, int]] = []
+    meeting = len(left)
     for metric in prefer:
-        if len(left) == 1:
-            break
         sign = 1 if METRICS[metric].better == "lower" else -1
         best = min(left, key=lambda n: _order(sign * _mean(outcomes[n], metric)))
         tied = [n for n in left if n == best or not _differs(outcomes[n], outcomes[best], metric)]
         if len(tied) < len(left):
-            reasons.append(f"{'has' if not reasons else 'and of those has'} {_best(metric, _mean(outcomes[best], metric), tied)}")
+            told_apart.append((metric, best, len(tied)))
         left = tied
-    alone = "it is the only strategy" if len(outcomes) == 1 else "no preferred metric tells the strategies apart, and it comes first"
-    return left[0], ", ".join(reasons) or alone
+    reasons = _goals_reason(len(next(iter(goals.values()), [])), fewest, meeting, len(outcomes))
+    for metric, best, ties in told_apart:
+        reasons.append(f"{'and of those has' if reasons else 'has'} {_best(metric, _mean(outcomes[best], metric), ties)}")
+    if not reasons:
+        reasons.append(
+            "it is the only strategy" if len(outcomes) == 1 else "no preferred metric tells the strategies apart, and it comes first"
+        )
+    return left[0], ", ".join(reasons)
 
 
-def _best(metric: str, value: float, tied: list[str]) -> str:
-    """'the fewest failed requests (454 in the mean), shared with a and b'."""
-    word = (
-        "fewest" if METRICS[metric].unit == "requests" else METRICS[metric].better.replace("lower", "lowest").replace("higher", "highest")
-    )
+def _goals_reason(count: int, fewest: int, meeting: int, of: int) -> list[str]:
+    """How the goals chose, as the start of a sentence about the recommended strategy; nothing without goals."""
+    if not count:
+        return []
+    met = f"meets all {count} goals" if fewest == 0 else f"misses the fewest goals ({fewest} of {count})"
+    return [f"it alone {met}" if meeting == 1 < of else f"it {met}, as {meeting} of {of} strategies do" if meeting < of else f"it {met}"]
+
+
+def _best(metric: str, value: float, ties: int) -> str:
+    """'the fewest failed requests (454 in the mean), not told apart from 2 others'."""
+    word = "fewest" if METRICS[metric].unit == "requests" else {"lower": "lowest", "higher": "highest"}[METRICS[metric].better]
     mean = "" if math.isnan(value) else f" ({_with_unit(value, metric)} in the mean)"
-    return f"the {word} {_words(metric)}{mean}" + (f", shared with {_list(tied[1:])}" if len(tied) > 1 else "")
+    others = "" if ties == 1 else f", not told apart from {ties - 1} other{'s' * (ties > 2)}"
+    return f"the {word} {_words(metric)}{mean}{others}"
 
 
 def _words(metric: str) -> str:
@@ -198,10 +203,6 @@ def _words(metric: str) -> str:
 def _with_unit(value: float, metric: str) -> str:
     unit = METRICS[metric].unit
     return format_s(value) if unit == "s" else f"{value:,.4g} {unit}" if unit != "requests" else f"{value:,.0f}"
-
-
-def _list(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _mean(outcome: Outcome, metric: str) -> float:

@@ -138,7 +138,6 @@ def test_what_is_no_demand_is_refused_with_the_reason(document, says):
     assert says in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: a time of day in a file may be a bare number of seconds")
 def test_a_time_of_day_in_a_file_is_no_bare_number():
     with pytest.raises(ValidationError):
         read(daily=[{"at": 7200, "rate": "1 req/s"}])

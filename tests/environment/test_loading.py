@@ -290,7 +290,6 @@ def test_all_broken_references_of_a_file_come_at_once(faults_of):
     assert [place(text, m) for m in ("wep", "w3", "db2")] == [(f.line, f.column) for f in faults_of(text)]
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: broken references are only looked for once every value by itself is right")
 def test_a_bad_value_and_a_broken_reference_come_at_once(faults_of):
     text = changed(changed(SMALL, "on: [w1, w2]", "on: [w1, w3]"), "20 req/s", "20")
 
@@ -445,7 +444,6 @@ def test_a_fault_of_the_environment_is_reported_in_its_own_file(scenario_faults,
     assert (str(tmp_path / "small.yaml"), *place(bad, "20\n")) == fault[:3]
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: a scenario is not checked at all where its environment has a fault")
 def test_the_faults_of_a_scenario_and_of_its_environment_come_together(scenario_faults, tmp_path):
     faults = scenario_faults(changed(MIGRATION, "batches: 1", "batches: 0"), changed(SMALL, "20 req/s", "20"))
 
@@ -544,39 +542,33 @@ ESCAPES = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: another error than a FileError escapes")
 @pytest.mark.parametrize("text", ESCAPES.values(), ids=ESCAPES)
 def test_a_hostile_file_says_where_and_why(tmp_path, text):
     loads_or_says_why(write(tmp_path / "hostile.yaml", text))
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: csv.Error is no ValueError")
 def test_a_csv_field_beyond_the_limit_of_python_says_where_and_why(faults_of, tmp_path):
     (tmp_path / "load.csv").write_text("time_s,rate_per_s\n0," + "5" * 200_000 + "\n")
 
     assert faults_of(changed(SMALL, "rate: 10 req/s", "csv: load.csv"))
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: the CSV file silently replaces the steps that stand beside it")
 def test_demand_comes_from_a_csv_file_or_from_steps_not_from_both(faults_of, tmp_path):
     (tmp_path / "load.csv").write_text("time_s,rate_per_s\n0,10\n")
 
     assert faults_of(changed(SMALL, "rate: 10 req/s", "csv: load.csv, steps: [{at: 0 s, rate: 99 req/s}]"))
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: the loader overwrites a key `inputs` instead of refusing it")
 def test_the_inputs_are_gathered_from_the_marks_and_are_no_key_of_a_file(faults_of):
     assert faults_of(SMALL + "inputs: [{at: nowhere, mark: assumed, source: nobody}]\n")
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: in a file with %YAML 1.1, yes and on are read as false")
 def test_yes_is_not_no(tmp_path):
     text = "%YAML 1.1\n---\n" + changed(SMALL, "{name: w1, zone: a}", "{name: w1, zone: a, hosted: yes}")
 
     assert load(write(tmp_path / "old.yaml", text)).machines[0].hosted
 
 
-@pytest.mark.xfail(strict=True, raises=Warning, reason="suspected bug: ruamel's warning reaches the user instead of a fault")
 def test_an_anchor_that_is_used_twice_is_a_fault_or_fine_but_no_warning(tmp_path):
     text = changed(changed(SMALL, "{name: w1, zone: a}", "{name: w1, zone: &z a}"), "zone: b", "zone: &z b")
     with warnings.catch_warnings():

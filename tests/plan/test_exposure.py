@@ -240,7 +240,6 @@ def test_a_standby_that_is_back_before_the_restore_saves_what_it_had_when_it_was
     assert 105 == found.data_loss_s  # R = 1400 - 5
 
 
-@pytest.mark.xfail(strict=True, reason="suspected bug: a standby that is still out at the restore is not in the list of frozen ones")
 def test_a_standby_that_is_still_out_at_the_restore_saves_the_same():
     found = risk(store(backups(1000, 100), standby(5)), [standbys(1400, 0), restored(1600, 1500)], 1, 2000, AT_ZERO)
 
