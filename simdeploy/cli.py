@@ -99,11 +99,14 @@ def compare(
 
     Exits with 4 when no strategy meets all goals.
     """
+    from simdeploy.planning.batches import warnings_of
     from simdeploy.planning.loading import load_scenario
     from simdeploy.report import tables
     from simdeploy.study.comparison import compare as run
 
     loaded = load_scenario(scenario)
+    for warning in warnings_of(loaded):
+        click.echo(f"simdeploy: warning: {warning}", err=True)
     with _progress() as progress:
         comparison = run(loaded, replications, seed, baseline, list(strategies) or None, jobs, progress)
     if style == "json":
@@ -186,6 +189,7 @@ def plan(scenario: pathlib.Path, strategy: str, output: pathlib.Path | None) -> 
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 def check(file: pathlib.Path) -> None:
     """Check a scenario, environment or plan, and show what was understood."""
+    from simdeploy.planning.batches import warnings_of
     from simdeploy.planning.loading import load
     from simdeploy.planning.scenario import Scenario
     from simdeploy.planning.upgrade import build_plans
@@ -201,6 +205,8 @@ def check(file: pathlib.Path) -> None:
     _print(tables.tiers(loaded.environment if isinstance(loaded, Scenario) else loaded))
     if isinstance(loaded, Scenario):
         _print(tables.strategies(loaded))
+        for warning in warnings_of(loaded):
+            click.echo(_wrapped(f"warning: {warning}"))
         plans = build_plans(loaded)
         click.echo(f"{file}: a sound scenario; its {len(plans)} plans have {', '.join(str(len(p.steps)) for p in plans.values())} steps")
     else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import networkx as nx
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import TimeOfDay
@@ -15,23 +14,23 @@ from simdeploy.environment.models import Environment, Name, Service, Version, di
 from simdeploy.errors import InvalidDocument, Path, Problem
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
+from simdeploy.planning.batches import Batches, Minimum, Rounding, Size, cutting_keys, problems_of
 from simdeploy.units import Seconds
-
-
-def _batches(value: Any) -> Any:
-    sizes = value if isinstance(value, list | tuple) else [value]
-    if value == "all" or (sizes and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes)):
-        return value if value == "all" else tuple(sizes)
-    raise PydanticCustomError(
-        "batches", "{value} is no batch size; write 'all', a count from 1 up, or a list of counts", {"value": repr(value)[:60]}
-    )
 
 
 class Partition(Frozen):
     """How the instances of one service go out together, in what order, and how they are taken out and brought back."""
 
-    batches: Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(_batches)] = "all"
-    """'all' at once, or sizes consumed in order of the machines, the last one repeating."""
+    batches: Batches = "all"
+    """'all' at once, sizes consumed in order of the machines with the last one repeating, or another way by its name."""
+    max_unavailable: Size | None = None
+    """Instead of batches: at most so many at once."""
+    min_available: Minimum | None = None
+    """Instead of batches: as many at once as leave so many."""
+    minimum_healthy: Minimum | None = None
+    """The same as CodeDeploy has it."""
+    rounding: Rounding | None = None
+    """Whose rounding percentages follow; by default ansible for batches, kubernetes for max_unavailable."""
     take_out: Literal["drain", "stop"] = "drain"
     """drain: off the balancer, finishing what it has; stop: dead in the pool until the health check notices."""
     leader: Literal["last", "first", "any"] = "any"
@@ -162,9 +161,12 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
             found.append(Problem(here, f"{name!r} is not upgraded here; {did_you_mean(name, list(scenario.to))}, or add it under 'to'"))
         else:
             found += _partition_problems(name, services[name], partition, here)
-            if name in stopped and partition.batches != "all":
+            cutting = [] if services[name].role == "datastore" else cutting_keys(partition)
+            if name in stopped and cutting:
                 message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it"
-                found.append(Problem((*here, "batches"), f"{message}; drop 'batches' or use migration: expand_contract"))
+                found.append(Problem((*here, cutting[0]), f"{message}; drop {cutting[0]!r} or use migration: expand_contract"))
+            elif services[name].role != "datastore":
+                found += [Problem((*here, *p.path), p.message) for p in problems_of(partition, name, scenario.environment)]
     listed: list[str] = []
     for i, stage in enumerate(strategy.order or ()):
         for name in stage:
@@ -195,7 +197,8 @@ def _partition_problems(name: str, service: Service, partition: Partition, here:
     for key, given, fits, rule in (
         ("migration", partition.migration is not None, store, "only a datastore migrates"),
         ("back_up_first", partition.back_up_first, store, "only a datastore is backed up"),
-        ("batches", partition.batches != "all", not store, "a datastore's schema changes as a whole"),
+        *((key, True, not store, "a datastore's schema changes as a whole") for key in cutting_keys(partition)),
+        ("rounding", partition.rounding is not None, not store, "nothing of a datastore is rounded"),
         ("leader", partition.leader != "any", service.role == "leader_elected", "only a leader-elected service has one"),
         ("hand_over", partition.hand_over, service.role == "leader_elected", "only a leader hands over"),
     ):

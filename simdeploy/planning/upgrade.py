@@ -10,6 +10,7 @@ from simdeploy.environment.models import CHANGING, GIVING, TAKING, Action, Envir
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan, Source, Start
 from simdeploy.plan.steps import Judge, Step
+from simdeploy.planning.batches import cut
 from simdeploy.planning.scenario import Partition, Scenario, Strategy
 
 HORIZON_FACTOR = 1.5
@@ -38,22 +39,6 @@ def build_plans(scenario: Scenario, strategies: Sequence[str] | None = None) -> 
     if horizon_s is None:
         horizon_s = HORIZON_FACTOR * max(plan.critical_path_s() for plan in rough.values())
     return {name: rough[name].model_copy(update={"horizon_s": horizon_s}) for name in wanted}
-
-
-def batches(members: Sequence[str], sizes: str | tuple[int, ...]) -> list[tuple[str, ...]]:
-    """*members* cut into batches of *sizes*, consumed in order, the last size repeating; 'all' = one batch.
-
-    >>> batches(["a", "b", "c", "d"], (1, 2))
-    [('a',), ('b', 'c'), ('d',)]
-    """
-    cut: list[tuple[str, ...]] = []
-    left = list(members)
-    queue = [len(left)] if sizes == "all" else [int(n) for n in sizes]
-    while left:
-        size = queue.pop(0) if len(queue) > 1 else queue[0]
-        cut.append(tuple(left[:size]))
-        left = left[size:]
-    return cut
 
 
 class _Upgrade:
@@ -102,7 +87,7 @@ class _Upgrade:
         members = self._ordered(name, partition)
         leader: str | None = self._leader(name)
         done: list[str] = []
-        for k, batch in enumerate(batches(members, partition.batches), start=1):
+        for k, batch in enumerate(cut(partition, members, self.env), start=1):
             lanes: list[list[Step]] = []
             for instance in batch:
                 heir = self._heir(members, batch, done) if partition.hand_over and instance == leader else None
