@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import difflib
 import pathlib
 import types
@@ -15,7 +14,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from simdeploy.environment.models import Environment
 from simdeploy.errors import Fault, FileError, InvalidDocument, Path
 
 MAX_BYTES = 2_000_000
@@ -25,6 +23,8 @@ MAX_DIGITS = 300
 """Of a whole number; a longer one is no number that anything here has."""
 MARKS = ("assumed", "measured")
 
+Place = tuple[str, int, int]
+"""File, line and column, counted from 1."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -34,18 +34,35 @@ class Document:
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.faults: list[Fault] = []
-        self.inputs: list[dict[str, str]] = []
-        self._places: dict[Path, tuple[int, int]] = {(): (1, 1)}
-        self._keys: dict[Path, tuple[int, int]] = {}
+        self.inputs: dict[Path, tuple[str, str]] = {}
+        """Where a number is marked -> (assumed or measured, its source)."""
+        self._places: dict[Path, Place] = {(): (str(path), 1, 1)}
+        self._keys: dict[Path, Place] = {}
         self._nodes = 0
         self.data = self._read()
 
-    def fault(self, path: Path, message: str, at: tuple[int, int] | None = None) -> None:
-        """Note a fault at the line and column *at*, else at *path* or the nearest part of it that the file has."""
+    def fault(self, path: Path, message: str, at: Place | None = None) -> None:
+        """Note a fault at the place *at*, else at *path* or the nearest part of it that the file has."""
         while path not in self._places:
             path = path[:-1]
-        line, column = at or self._places[path]
-        self.faults.append(Fault(str(self.path), line, column, message))
+        self.faults.append(Fault(*(at or self._places[path]), message))
+
+    def lay_over(self, base: Document, whole: frozenset[str]) -> None:
+        """Take from *base* what this document does not say: mappings are merged, except those under the keys *whole*."""
+        self.faults = [*base.faults, *self.faults]
+        said = set(self._places)
+        self.inputs = {path: mark for path, mark in base.inputs.items() if path not in said} | self.inputs
+        self._places = base._places | self._places
+        self._keys = base._keys | self._keys
+        self.data = _merged(base.data, self.data, whole)
+
+    def stands_for(self, path: Path, origin: Path) -> None:
+        """Faults at *path*, which was made from what stands at *origin*, are reported there."""
+        for old in [p for p in self._places if p[: len(origin)] == origin]:
+            self._places[(*path, *old[len(origin) :])] = self._places[old]
+
+    def _at(self, mark: Any) -> Place:
+        return str(self.path), mark.line + 1, mark.column + 1
 
     def _stop(self, line: int, column: int, message: str) -> FileError:
         return FileError([*self.faults, Fault(str(self.path), line, column, message)])
@@ -79,7 +96,7 @@ class Document:
 
     def _value(self, node: Node, path: Path, depth: int) -> Any:
         mark = node.start_mark
-        self._places.setdefault(path, (mark.line + 1, mark.column + 1))
+        self._places.setdefault(path, self._at(mark))
         self._nodes += 1
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             rule = (
@@ -108,17 +125,17 @@ class Document:
                 self.faults.append(Fault(str(self.path), place.line + 1, place.column + 1, message))
                 continue
             here = (*path, key)
-            self._keys[here] = (place.line + 1, place.column + 1)
+            self._keys[here] = self._at(place)
             value = self._value(value_node, here, depth + 1)
             if isinstance(value_node, ScalarNode) and key not in MARKS:
-                self._places[here] = (value_node.start_mark.line + 1, value_node.start_mark.column + 1)
+                self._places[here] = self._at(value_node.start_mark)
             else:
-                self._places[here] = (place.line + 1, place.column + 1)
+                self._places[here] = self._keys[here]
             (marks if key in MARKS else result)[key] = value
         for mark, source in marks.items():
             if not isinstance(source, str) or not source.strip():
                 self.fault((*path, mark), f"{mark!r} needs the source as text, for example '{mark}: load test of 2026-10-02'")
-            self.inputs.append({"at": ".".join(map(str, path)), "mark": mark, "source": str(source)})
+            self.inputs[path] = (mark, str(source))
         if marks and "value" in result and path:
             for extra in set(result) - {"value"}:
                 self.fault(
@@ -189,6 +206,12 @@ class Document:
         return kept
 
 
+def _merged(base: Any, over: Any, whole: frozenset[str]) -> Any:
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return base | {k: _merged(base[k], v, whole) if k in base and k not in whole else v for k, v in over.items()}
+
+
 def _message(kind: str, text: str, given: object, path: Path, model: type[BaseModel]) -> str:
     key = path[-1] if path else "document"
     if kind == "extra_forbidden":
@@ -224,34 +247,3 @@ def _keys_at(annotation: Any, path: Path) -> list[str]:
             return list(fields)
         return _keys_at(fields[str(path[0])], path[1:]) if path[0] in fields else _keys_at(annotation, path[1:])
     return []
-
-
-def load_environment(path: str | pathlib.Path) -> Environment:
-    """The environment that the YAML file at *path* describes. Raises FileError with every fault in it."""
-    document = Document(pathlib.Path(path))
-    _inline_csv(document)
-    if "inputs" in document.data:
-        document.fault(("inputs",), "unknown key 'inputs'; the inputs are gathered from the marks assumed: and measured: beside the values")
-    document.data["inputs"] = document.inputs
-    environment = document.check(Environment)
-    if environment is None or document.faults:
-        raise FileError(document.faults)
-    return environment
-
-
-def _inline_csv(document: Document) -> None:
-    demand = document.data.get("demand")
-    if not isinstance(demand, dict) or not isinstance(demand.get("csv"), str):
-        return
-    file = document.path.parent / demand["csv"]
-    try:
-        with open(file, newline="", encoding="utf-8") as lines:
-            rows = [(float(row["time_s"]), float(row["rate_per_s"])) for row in csv.DictReader(lines)]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        reason = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
-        document.fault(("demand", "csv"), f"{file}: {reason}; a demand file has the columns time_s,rate_per_s and numbers below them")
-        rows = [(0.0, 0.0)]
-    del demand["csv"]
-    if "steps" in demand:
-        document.fault(("demand", "steps"), "steps and csv both say how the demand goes; keep one of them")
-    demand["steps"] = [{"at": f"{at!r} s", "rate": f"{rate!r} req/s"} for at, rate in rows]

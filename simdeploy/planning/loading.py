@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pathlib
 
-from simdeploy.environment.loading import Document, load_environment
+from simdeploy.environment.files import load_environment
+from simdeploy.environment.loading import Document
 from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError
 from simdeploy.planning.scenario import Scenario
@@ -19,12 +20,15 @@ def load(path: str | pathlib.Path) -> Scenario | Environment:
     return _scenario(document) if "scenario" in document.data or "strategies" in document.data else load_environment(path)
 
 
-def load_scenario(path: str | pathlib.Path) -> Scenario:
-    """The scenario that the YAML file at *path* describes, with its environment. Raises FileError."""
-    return _scenario(Document(pathlib.Path(path)))
+def load_scenario(path: str | pathlib.Path, environment: str | pathlib.Path | None = None) -> Scenario:
+    """The scenario that the YAML file at *path* describes, with its environment or the one that *environment* names.
+
+    Raises FileError.
+    """
+    return _scenario(Document(pathlib.Path(path)), environment)
 
 
-def _scenario(document: Document) -> Scenario:
+def _scenario(document: Document, instead: str | pathlib.Path | None = None) -> Scenario:
     data = document.data
     data.setdefault("name", document.path.stem)
     named = data.get("environment")
@@ -34,9 +38,9 @@ def _scenario(document: Document) -> Scenario:
         )
         raise FileError(document.faults)
     try:
-        data["environment"] = load_environment(document.path.parent / named)
+        data["environment"] = load_environment(document.path.parent / named if instead is None else instead)
     except FileError as error:
-        if error.faults[0].message.startswith("cannot be read"):
+        if instead is None and error.faults[0].message.startswith("cannot be read"):
             document.fault(("environment",), f"environment {named!r} {error.faults[0].message}")
         else:
             document.faults += error.faults

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simdeploy.environment.demand import Level
-from simdeploy.environment.loading import load_environment
+from simdeploy.environment.files import load_environment
 from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError
 from simdeploy.planning.loading import load, load_scenario

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from simdeploy.environment.loading import load_environment
+from simdeploy.environment.files import load_environment
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation.engine import Engine
