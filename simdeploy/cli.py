@@ -59,7 +59,7 @@ class _Program(click.Group):
 def main() -> None:
     """Forecast deployments before anything is touched.
 
-    Start with: simdeploy compare scenarios/canonical/upgrade.yaml
+    Start with: simdeploy init
     """
 
 
@@ -205,6 +205,27 @@ def check(file: pathlib.Path) -> None:
         click.echo(f"{file}: a sound scenario; its {len(plans)} plans have {', '.join(str(len(p.steps)) for p in plans.values())} steps")
     else:
         click.echo(f"{file}: a sound environment")
+
+
+@main.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=pathlib.Path))
+def init(folder: pathlib.Path) -> None:
+    """Write a small environment and an upgrade of it into DIR (by default here), to be changed to yours."""
+    import shlex
+
+    from simdeploy.planning.starter import write_starter
+
+    written = write_starter(folder)
+    click.echo(f"Written: {', '.join(map(str, written))}\nNext: simdeploy compare {shlex.quote(str(written[-1]))}")
+
+
+@main.command()
+@click.argument("file", type=click.Choice(["environment", "scenario"]))
+def schema(file: str) -> None:
+    """Print the JSON Schema of a kind of file, by which editors complete and check it."""
+    from simdeploy.planning.schema import schema_text
+
+    click.echo(schema_text(file))
 
 
 def _plan(file: pathlib.Path, strategy: str | None) -> Plan:
