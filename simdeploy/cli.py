@@ -63,6 +63,18 @@ def main() -> None:
     """
 
 
+def _strategy_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completions: the strategies of the scenario that stands before the option."""
+    parsed = context.params.get("scenario") or context.params.get("file")
+    try:
+        from simdeploy.planning.loading import load_scenario
+
+        strategies = load_scenario(parsed or context.args[0]).strategies  # click parses no argument before an option without its value
+        return [name for name in strategies if name.startswith(incomplete)]
+    except Exception:  # whatever is wrong with the file, a half-typed line is no place to say it
+        return []
+
+
 def _forecasting(command: F) -> F:
     """The options that every forecast has."""
     for option in reversed(
@@ -82,8 +94,10 @@ def _forecasting(command: F) -> F:
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
 @_forecasting
-@click.option("--baseline", metavar="NAME", help="The strategy that the others are compared with.")
-@click.option("--strategy", "strategies", metavar="NAME", multiple=True, help="Only this one; repeat for more.")
+@click.option("--baseline", metavar="NAME", shell_complete=_strategy_names, help="The strategy that the others are compared with.")
+@click.option(
+    "--strategy", "strategies", metavar="NAME", shell_complete=_strategy_names, multiple=True, help="Only this one; repeat for more."
+)
 @click.option("--plot", metavar="DIR", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Write figures (PNG and SVG) there.")
 def compare(
     scenario: pathlib.Path,
@@ -132,7 +146,7 @@ def compare(
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
-@click.option("--strategy", metavar="NAME", help="Which strategy of a scenario; a plan has its own.")
+@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="Which strategy of a scenario; a plan has its own.")
 @_forecasting
 @click.option("--trace", "traced", is_flag=True, help="Print the events of one replication instead.")
 @click.option("--replication", type=click.IntRange(min=0), default=0, show_default=True, help="Which one --trace prints.")
@@ -165,7 +179,7 @@ def simulate(
 
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
-@click.option("--strategy", metavar="NAME", required=True, help="Which strategy.")
+@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, required=True, help="Which strategy.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="The file to write; by default standard output."
 )

@@ -177,6 +177,31 @@ def test_the_printed_schema_is_the_one_that_init_writes_and_the_template_names(f
     assert json.loads(invoke("schema", file).output) == json.loads((tmp_path / named).read_text())
 
 
+def complete(words: str) -> list[str]:
+    """What bash is offered for the last of *words*."""
+    environment = {"_SIMDEPLOY_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    said = CliRunner().invoke(main, [], prog_name="simdeploy", env=environment)
+    return [line.partition(",")[2] for line in said.output.splitlines() if line]
+
+
+def test_the_source_of_the_completion_for_bash_is_printed():
+    said = CliRunner().invoke(main, [], prog_name="simdeploy", env={"_SIMDEPLOY_COMPLETE": "bash_source"})
+
+    assert 0 == said.exit_code and "complete -o nosort -F _simdeploy_completion simdeploy" in said.output
+
+
+@pytest.mark.parametrize(
+    "words", ["compare FILE --strategy drain-e", "simulate --seed 1 FILE --strategy drain-e", "compare FILE --baseline drain-e"]
+)
+def test_the_strategies_of_the_given_scenario_are_completed(words):
+    assert ["drain-expand", "drain-expand-parallel"] == complete(f"simdeploy {words}".replace("FILE", UPGRADE))
+
+
+@pytest.mark.parametrize("words", ["compare --strategy d", "compare no-such.yaml --strategy d", "simulate README.md --strategy d"])
+def test_no_strategy_is_completed_where_none_is_known(words):
+    assert [] == complete(f"simdeploy {words}")
+
+
 @pytest.mark.slow
 def test_an_interrupt_gives_the_replications_done_so_far():
     command = [sys.executable, "-m", "simdeploy", "compare", UPGRADE, "--replications", "2000000", "--jobs", "1", "--format", "json"]
