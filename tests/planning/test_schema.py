@@ -162,6 +162,7 @@ SLIPS = {
         ("{middle: 1.5}", "{middle: {times: 1, kind: soft}}"),
         ("value: 150 req/s, assumed", "value: 150, assumed"),
         ("value: 150 req/s, assumed", "value: 150 req/s, guessed"),
+        (", assumed: a busy evening", ""),
         ("assumed: a busy evening", "assumed: 3"),
         ("assumed: a busy evening", "assumed: ''"),
         ("assumed: a busy evening", "assumed: a busy evening, really: yes"),
