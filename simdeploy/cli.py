@@ -59,8 +59,20 @@ class _Program(click.Group):
 def main() -> None:
     """Forecast deployments before anything is touched.
 
-    Start with: simdeploy compare scenarios/canonical/upgrade.yaml
+    Start with: simdeploy init
     """
+
+
+def _strategy_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completions: the strategies of the scenario that stands before the option."""
+    parsed = context.params.get("scenario") or context.params.get("file")
+    try:
+        from simdeploy.planning.loading import load_scenario
+
+        strategies = load_scenario(parsed or context.args[0]).strategies  # click parses no argument before an option without its value
+        return [name for name in strategies if name.startswith(incomplete)]
+    except Exception:  # whatever is wrong with the file, a half-typed line is no place to say it
+        return []
 
 
 def _forecasting(command: F) -> F:
@@ -82,8 +94,10 @@ def _forecasting(command: F) -> F:
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
 @_forecasting
-@click.option("--baseline", metavar="NAME", help="The strategy that the others are compared with.")
-@click.option("--strategy", "strategies", metavar="NAME", multiple=True, help="Only this one; repeat for more.")
+@click.option("--baseline", metavar="NAME", shell_complete=_strategy_names, help="The strategy that the others are compared with.")
+@click.option(
+    "--strategy", "strategies", metavar="NAME", shell_complete=_strategy_names, multiple=True, help="Only this one; repeat for more."
+)
 @click.option("--plot", metavar="DIR", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Write figures (PNG and SVG) there.")
 def compare(
     scenario: pathlib.Path,
@@ -135,7 +149,7 @@ def compare(
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
-@click.option("--strategy", metavar="NAME", help="Which strategy of a scenario; a plan has its own.")
+@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="Which strategy of a scenario; a plan has its own.")
 @_forecasting
 @click.option("--trace", "traced", is_flag=True, help="Print the events of one replication instead.")
 @click.option("--replication", type=click.IntRange(min=0), default=0, show_default=True, help="Which one --trace prints.")
@@ -168,7 +182,7 @@ def simulate(
 
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
-@click.option("--strategy", metavar="NAME", required=True, help="Which strategy.")
+@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, required=True, help="Which strategy.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="The file to write; by default standard output."
 )
@@ -211,6 +225,27 @@ def check(file: pathlib.Path) -> None:
         click.echo(f"{file}: a sound scenario; its {len(plans)} plans have {', '.join(str(len(p.steps)) for p in plans.values())} steps")
     else:
         click.echo(f"{file}: a sound environment")
+
+
+@main.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=pathlib.Path))
+def init(folder: pathlib.Path) -> None:
+    """Write a small environment and an upgrade of it into DIR (by default here), to be changed to yours."""
+    import shlex
+
+    from simdeploy.planning.starter import write_starter
+
+    written = write_starter(folder)
+    click.echo(f"Written: {', '.join(map(str, written))}\nNext: simdeploy compare {shlex.quote(str(written[-1]))}")
+
+
+@main.command()
+@click.argument("file", type=click.Choice(["environment", "scenario"]))
+def schema(file: str) -> None:
+    """Print the JSON Schema of a kind of file, by which editors complete and check it."""
+    from simdeploy.planning.schema import schema_text
+
+    click.echo(schema_text(file))
 
 
 def _plan(file: pathlib.Path, strategy: str | None) -> Plan:

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from simdeploy.errors import UnitError
@@ -59,7 +59,13 @@ def format_s(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _reader(units: dict[str, float]) -> BeforeValidator:
+def _text(units: dict[str, float], title: str, *examples: str | float) -> Any:
+    """The texts that `parse` reads with *units*, as the JSON Schema of a file says it."""
+    pattern = rf"^\s*\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*({'|'.join(units)})\s*$"
+    return Annotated[str, Field(title=f"{title}: a number with {', '.join(units)}", pattern=pattern, examples=list(examples))]
+
+
+def _reader(units: dict[str, float], written: Any) -> BeforeValidator:
     def read(value: Any, info: ValidationInfo) -> Any:
         """Texts are parsed; a bare number passes only where no file is being read (JSON plans and Python)."""
         if isinstance(value, bool):
@@ -86,7 +92,7 @@ def _reader(units: dict[str, float]) -> BeforeValidator:
                 raise PydanticCustomError("unit", "{text}", {"text": str(error)}) from None
         return value
 
-    return BeforeValidator(read)
+    return BeforeValidator(read, json_schema_input_type=written)
 
 
 def _at_most_one(value: float) -> float:
@@ -95,8 +101,11 @@ def _at_most_one(value: float) -> float:
     return value
 
 
-Seconds = Annotated[float, _reader(TIME)]
-PerSecond = Annotated[float, _reader(RATE)]
-Bytes = Annotated[float, _reader(SIZE)]
-BytesPerSecond = Annotated[float, _reader(SPEED)]
-Fraction = Annotated[float, _reader(FRACTION), AfterValidator(_at_most_one)]
+TimeText = _text(TIME, "time", "30 s", "1.5 h")
+_SHARE = _text(FRACTION, "share", "5 %", 0.05) | Annotated[float, Field(title="share: a number from 0 to 1", ge=0, le=1)]
+
+Seconds = Annotated[float, _reader(TIME, TimeText)]
+PerSecond = Annotated[float, _reader(RATE, _text(RATE, "rate", "300 req/s"))]
+Bytes = Annotated[float, _reader(SIZE, _text(SIZE, "size", "500 GB", "64 MiB"))]
+BytesPerSecond = Annotated[float, _reader(SPEED, _text(SPEED, "speed", "100 MB/s"))]
+Fraction = Annotated[float, _reader(FRACTION, _SHARE), AfterValidator(_at_most_one)]

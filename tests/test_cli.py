@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -143,6 +144,62 @@ def test_every_fault_of_a_file_is_reported_at_once(tmp_path):
     assert 2 == result.exit_code
     assert "did you mean 'balancer'" in result.output and "'web3', which is no machine" in result.output
     assert all(line.startswith(f"{tmp_path}/env.yaml:") for line in result.output.splitlines())
+
+
+def test_init_writes_files_that_run_and_says_what_to_type_next(tmp_path):
+    folder = tmp_path / "my shop"
+
+    said = invoke("init", str(folder))
+
+    assert 0 == said.exit_code
+    next_command = shlex.split(said.output.partition("Next: simdeploy ")[2])
+    assert ["compare", str(folder / "upgrade.yaml")] == next_command
+    assert 0 == invoke(*next_command, "--replications", "100").exit_code
+
+
+def test_init_writes_over_no_file(tmp_path):
+    (tmp_path / "upgrade.yaml").write_text("mine")
+
+    said = invoke("init", str(tmp_path))
+
+    assert 2 == said.exit_code
+    assert f"{tmp_path}/upgrade.yaml:1:1: is there already" in said.output and "another folder" in said.output
+    assert ["upgrade.yaml"] == [p.name for p in tmp_path.iterdir()] and "mine" == (tmp_path / "upgrade.yaml").read_text()
+
+
+@pytest.mark.parametrize("file", ["environment", "scenario"])
+def test_the_printed_schema_is_the_one_that_init_writes_and_the_template_names(file, tmp_path):
+    invoke("init", str(tmp_path))
+    template = tmp_path / {"environment": "environment.yaml", "scenario": "upgrade.yaml"}[file]
+    modeline, named = template.read_text().splitlines()[0].split("$schema=")
+
+    assert "# yaml-language-server: " == modeline
+    assert json.loads(invoke("schema", file).output) == json.loads((tmp_path / named).read_text())
+
+
+def complete(words: str) -> list[str]:
+    """What bash is offered for the last of *words*."""
+    environment = {"_SIMDEPLOY_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    said = CliRunner().invoke(main, [], prog_name="simdeploy", env=environment)
+    return [line.partition(",")[2] for line in said.output.splitlines() if line]
+
+
+def test_the_source_of_the_completion_for_bash_is_printed():
+    said = CliRunner().invoke(main, [], prog_name="simdeploy", env={"_SIMDEPLOY_COMPLETE": "bash_source"})
+
+    assert 0 == said.exit_code and "complete -o nosort -F _simdeploy_completion simdeploy" in said.output
+
+
+@pytest.mark.parametrize(
+    "words", ["compare FILE --strategy drain-e", "simulate --seed 1 FILE --strategy drain-e", "compare FILE --baseline drain-e"]
+)
+def test_the_strategies_of_the_given_scenario_are_completed(words):
+    assert ["drain-expand", "drain-expand-parallel"] == complete(f"simdeploy {words}".replace("FILE", UPGRADE))
+
+
+@pytest.mark.parametrize("words", ["compare --strategy d", "compare no-such.yaml --strategy d", "simulate README.md --strategy d"])
+def test_no_strategy_is_completed_where_none_is_known(words):
+    assert [] == complete(f"simdeploy {words}")
 
 
 @pytest.mark.slow

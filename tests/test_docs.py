@@ -20,6 +20,7 @@ from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
 from simdeploy.planning import scenario
 from simdeploy.planning.loading import load_scenario
+from simdeploy.planning.starter import TEMPLATES, write_starter
 from simdeploy.simulation.outcome import simulate
 from simdeploy.study.comparison import compare
 
@@ -119,9 +120,12 @@ def test_every_family_of_durations_stands_in_both_pages_and_its_examples_are_dur
             assert family == read.kind
 
 
+def test_the_two_files_are_those_that_init_writes():
+    assert {path.name: path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.yaml")} == examples(FILES)
+
+
 def test_the_two_files_run_and_give_the_numbers_that_stand_beside_them(tmp_path):
-    for name, text in examples(FILES).items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+    write_starter(tmp_path)
 
     found = compare(load_scenario(tmp_path / "upgrade.yaml"), replications=72)
 

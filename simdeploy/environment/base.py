@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """A value. In YAML its fields go by their aliases (no unit in the key, the unit in the value)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, allow_inf_nan=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, allow_inf_nan=True, use_attribute_docstrings=True
+    )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other fields and without what was derived from the old ones. Fields are not checked again."""

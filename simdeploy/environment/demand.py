@@ -12,19 +12,21 @@ from simdeploy.environment.base import Frozen
 from simdeploy.units import TIME, PerSecond, Seconds
 
 DAY_S = TIME["d"]
+_CLOCK = r"([01]?\d|2[0-3]):([0-5]\d)"
 
 
 def _clock(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) and not (info.context and info.context.get("units_required")):
         return value
     value = str(value)
-    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value.strip())
+    match = re.fullmatch(_CLOCK, value.strip())
     if match is None:
         raise PydanticCustomError("clock", "{value} is no time of day; write for example '22:30'", {"value": repr(value)})
     return int(match[1]) * 3600.0 + int(match[2]) * 60.0
 
 
-TimeOfDay = Annotated[float, BeforeValidator(_clock), Field(ge=0, lt=DAY_S)]
+_ClockText = Annotated[str, Field(title="clock: a time of day", pattern=rf"^\s*{_CLOCK}\s*$", examples=["22:30"])]
+TimeOfDay = Annotated[float, Field(ge=0, lt=DAY_S), BeforeValidator(_clock, json_schema_input_type=_ClockText)]
 """Seconds after midnight, read from '22:30'."""
 
 
@@ -32,23 +34,29 @@ class Level(Frozen):
     """From this moment on, this rate."""
 
     at_s: Seconds = Field(alias="at")
-    """Seconds after the plan's start, or after midnight in a daily curve."""
+    """Time after the plan's start."""
     rate_per_s: PerSecond = Field(alias="rate")
+    """What users want from then on."""
 
 
 class DailyLevel(Frozen):
     """From this time of day on, this rate."""
 
     at_s: TimeOfDay = Field(alias="at")
+    """Time of day."""
     rate_per_s: PerSecond = Field(alias="rate")
+    """What users want from then on."""
 
 
 class Demand(Frozen):
     """Offered demand at the front door: one constant `rate`, `steps` after the start, or a `daily` curve."""
 
     rate_per_s: PerSecond | None = Field(default=None, alias="rate")
+    """One constant rate."""
     steps: tuple[Level, ...] = ()
+    """Rates from given moments after the start; the first at 0 s, times rising."""
     daily: tuple[DailyLevel, ...] = ()
+    """Rates from given times of day, rising; repeats every day."""
     csv: str | None = None
     """A file beside this one with the columns `time_s,rate_per_s`; the loader turns it into `steps`."""
     excess: Literal["lost", "queue"] = "lost"

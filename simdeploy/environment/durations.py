@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, GetJsonSchemaHandler, PlainSerializer, TypeAdapter, ValidationInfo, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from simdeploy.environment.base import Frozen
 from simdeploy.errors import UnitError
-from simdeploy.units import TIME, format_s, parse
+from simdeploy.units import TIME, TimeText, format_s, parse
 
 Floats: TypeAlias = NDArray[np.float64]
 Parameters: TypeAlias = tuple[float, ...]
@@ -117,11 +117,36 @@ def _endless(family: _Family, p: Parameters) -> str | None:
         return "the mean is beyond all numbers; choose other parameters"
 
 
+def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def _family_schema(names: tuple[str, ...], time: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of the parameters of a family: a list in order, by name, or the only one by itself."""
+    if names == ("*",):
+        return {"description": "Any number of values.", "anyOf": [time, {"type": "array", "items": time, "minItems": 1}]}
+    fields = {n: {"type": "number", "exclusiveMinimum": 0, "description": "No unit."} if n == "shape" else time for n in names}
+    listed = {"type": "array", "prefixItems": list(fields.values()), "minItems": len(names), "maxItems": len(names)}
+    alone = [time] * (len(names) == 1)
+    return {"description": f"{', '.join(names)}, in this order or by name.", "anyOf": [*alone, listed, _by_name(fields)]}
+
+
 class Distribution(Frozen):
     """A distribution of seconds: a kind of FAMILIES and its parameters [s], in that family's order (`shape` has no unit)."""
 
     kind: Kind
+    """The family."""
     parameters: Parameters
+    """Its parameters in order."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """What a file may say: `_read` with units required."""
+        time = TypeAdapter(TimeText).json_schema()
+        families = {kind: _family_schema(family.fields, time) for kind, family in FAMILIES.items()}
+        families["lognormal"]["anyOf"].append(_by_name({"mean": time, "p95": time}))
+        one = {"type": "object", "properties": families, "additionalProperties": False, "oneOf": [{"required": [k]} for k in families]}
+        return {"title": "duration", "description": "One time, or a family with its parameters.", "anyOf": [time, one]}
 
     @model_validator(mode="after")
     def _is_one(self) -> Distribution:

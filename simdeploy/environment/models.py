@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import networkx as nx
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.base import Frozen
@@ -30,8 +31,12 @@ def _name(value: Any) -> Any:
     return value
 
 
-Name = Annotated[str, BeforeValidator(_name)]
-Version = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v)]
+def _version(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, BeforeValidator(_name, json_schema_input_type=Annotated[str, Field(pattern=f"^{NAME.pattern}$")])]
+Version = Annotated[str, BeforeValidator(_version, json_schema_input_type=str | float)]
 Role = Literal["stateless", "leader_elected", "quorum", "datastore", "monitoring"]
 
 
@@ -47,7 +52,9 @@ class Machine(Frozen):
     """A box, virtual or not. Its place in the list of machines names its random streams; its name does not."""
 
     name: Name
+    """What it is called; unique."""
     zone: Name | None = None
+    """Where it stands."""
     hosted: bool = False
     """Run by a provider: nothing is installed on it and its hours are not counted."""
 
@@ -56,6 +63,7 @@ class HealthCheck(Frozen):
     """How a balancer notices that an instance is gone or back."""
 
     interval_s: Seconds = Field(alias="interval", gt=0)
+    """Between two checks."""
     fall: int = Field(default=1, ge=1)
     """Failed checks in a row before the instance is taken out."""
     rise: int = Field(default=1, ge=1)
@@ -68,6 +76,7 @@ class Call(Frozen):
     """What one service calls of another to serve one of its own requests."""
 
     times: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Mean calls for one request of the caller's own."""
     dependency: Literal["hard", "soft"] = "hard"
     """A hard dependency that is down stops the caller; a soft one degrades it."""
 
@@ -80,15 +89,20 @@ class Election(Frozen):
     """How a service comes to a new leader."""
 
     detect_s: Seconds = Field(default=0.0, alias="detect")
+    """Until the loss of a leader is noticed."""
     elect_s: Seconds = Field(default=0.0, alias="elect")
+    """From then until there is a new one."""
     prefer: Literal["plan_order", "upgraded"] = "plan_order"
+    """Who leads next: the first that serves, or upgraded ones first."""
 
 
 class Artefact(Frozen):
     """A file that an action installs."""
 
     path: str
+    """The file."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Its digest: 64 hexadecimal digits, small letters."""
 
 
 Argv = tuple[str, ...]
@@ -106,16 +120,23 @@ class Action(Frozen):
     on: Name | None = None
     """The machine that executes it; by default the instance's own, for a hosted machine the operator's desk."""
     command: Argv = ()
+    """The words of the command that does it, without a shell."""
     check: Argv = ()
     """Exits 0 when the action's effect is there already."""
     undo: Argv = ()
+    """What takes it back; `migrate` and `contract` without it are points of no return."""
     artefact: Artefact | None = None
+    """The file that it installs."""
     secrets: dict[str, str] = {}
     """Name in the command's environment -> reference such as `vault:sql/owner`; never the secret itself."""
     p_fail: Fraction = 0.0
+    """Chance that one attempt fails."""
     retries: int = Field(default=0, ge=0)
+    """Further attempts after a failed one."""
     retry_delay: Duration = ZERO
+    """Pause before each of them."""
     timeout_s: Seconds | None = Field(default=None, alias="timeout")
+    """Ends an attempt, which then has failed."""
     times: int = Field(default=1, ge=1)
     """How often it is done in a row (a backfill in chunks)."""
     capacity_left: Fraction = 1.0
@@ -126,24 +147,31 @@ class Backup(Frozen):
     """A copy that is made every so often."""
 
     kind: Literal["backup"]
+    """A copy that is made every so often."""
     every_s: Seconds = Field(alias="every", gt=0)
+    """From one begin to the next."""
     takes_s: Seconds = Field(alias="takes")
+    """From its begin to its end."""
     consistent_at: Literal["start", "end"] = "start"
+    """The moment whose state it holds: of a dump its start, of a base backup its end."""
 
 
 class LogArchive(Frozen):
     """Log segments that are shipped away."""
 
     kind: Literal["log_archive"]
+    """Log segments that are shipped away."""
     closes_every_s: Seconds | None = Field(default=None, alias="closes_every")
-    """The archive time-out. None: a quiet store closes no segment, so its exposure has no bound."""
+    """The archive time-out. Without it a quiet store closes no segment, so its exposure has no bound."""
     ships_in_s: Seconds = Field(alias="ships_in")
+    """From the end of a segment until it is away."""
 
 
 class Standby(Frozen):
     """The other instances of the store follow the primary."""
 
     kind: Literal["standby"]
+    """The other instances follow the primary."""
     lag_s: Seconds = Field(default=0.0, alias="lag")
     """How far they are behind; 0 = synchronous."""
 
@@ -155,9 +183,11 @@ class Store(Frozen):
     """What a datastore holds and how it is protected."""
 
     size_bytes: Bytes = Field(default=0.0, alias="size")
+    """What it holds."""
     writes_per_s: PerSecond | None = Field(default=None, alias="writes")
-    """Acknowledged writes; None = one for each request served."""
+    """Acknowledged writes; by default one for each request served."""
     copies: tuple[Copy, ...] = ()
+    """How it is protected."""
 
 
 TAKING = ("drain", "await_idle", "stop")
@@ -175,15 +205,19 @@ class Service(Frozen):
     """One tier: what it does, where it runs, what it needs, and the recipe of each action on it."""
 
     role: Role = "stateless"
+    """What decides who of it serves."""
     on: tuple[Name, ...]
+    """Machines; one instance runs on each."""
     capacity_per_s: PerSecond | None = Field(default=None, alias="capacity")
-    """Requests of its own that one instance serves per second; None = it does not limit while one serves."""
-    calls: dict[Name, Annotated[Call, BeforeValidator(_call)]] = {}
+    """Requests of its own that one instance serves per second; without it the service does not limit while one serves."""
+    calls: dict[Name, Annotated[Call, BeforeValidator(_call, json_schema_input_type=Annotated[float, Field(ge=0)] | Call)]] = {}
+    """Service -> mean calls of it for one request of its own."""
     accepts: dict[Version, dict[Name, tuple[Version, ...]]] = {}
     """Own version -> callee -> versions of it (of a datastore: schemas) that it can talk to; what is not named is accepted."""
     version: Version = "1"
     """The version that runs before the plan; of a datastore, its schema."""
     health_check: HealthCheck | None = None
+    """How a balancer notices that an instance is gone or back; by default at once."""
     retry: Literal["none", "redispatch"] = "none"
     """What a caller does when it meets an instance that is gone: fail, or try another one."""
     silent: bool = False
@@ -191,22 +225,30 @@ class Service(Frozen):
     balancing: Literal["by_capacity", "even"] = "by_capacity"
     """even: the balancer does not know about a slow instance, so all get what the slowest can take."""
     election: Election = Election()
+    """Of a service with a leader: how it comes to a new one."""
     leader: Name | None = None
     """Of a service with a leader or primary: the machine that leads at the start; by default the first one that serves."""
     serves: Literal["all", "leader"] = "all"
+    """Of a quorum: who of it serves."""
     failover: Literal["manual", "automatic"] = "manual"
+    """Of a datastore: who moves the lead when the primary is gone, a person or the store itself."""
     observes: tuple[Name, ...] | None = None
-    """Of a monitoring service: what it watches; None = every service."""
+    """Of a monitoring service: what it watches; by default every service."""
     store: Store | None = None
+    """Of a datastore: what it holds and how it is protected."""
     actions: dict[ActionName, Action] = {}
+    """The recipe of each action on it."""
 
 
 class Input(Frozen):
     """Where a number of the environment comes from."""
 
     at: str
+    """Its place in the file."""
     mark: Literal["assumed", "measured"]
+    """How it is known."""
     source: str
+    """What the file says beside the mark."""
 
 
 class Environment(Frozen):
@@ -216,14 +258,20 @@ class Environment(Frozen):
     """
 
     format: Literal[1] = 1
+    """Version of this form of file."""
     name: Name
+    """What the environment is called."""
     kind: Literal["onebox", "test", "dogfood", "production"] = "production"
+    """What it is for; changes no number."""
     machines: tuple[Machine, ...] = Field(min_length=1)
+    """The boxes; the place in the list names a machine's luck."""
     entry: Name
     """The service that users reach first."""
     services: dict[Name, Service] = Field(min_length=1)
+    """The tiers; their calls form no loop."""
     demand: Demand
-    inputs: tuple[Input, ...] = ()
+    """What users want, over time."""
+    inputs: SkipJsonSchema[tuple[Input, ...]] = ()
     """The numbers marked `assumed:` or `measured:` in the file."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import operator
 import re
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.models import did_you_mean
@@ -79,5 +79,8 @@ def _parse(value: Any) -> Any:
     return GoalParts(text, metric, comparison, _value(bound, metric), statistic, wanted)
 
 
-Goal = Annotated[GoalParts, BeforeValidator(_parse), PlainSerializer(lambda goal: goal.text)]
+_EXAMPLES = ["p95(downtime_s) <= 30 s", "P(failed_requests <= 100) >= 95 %"]
+_TITLE = "goal: a statistic or a chance of a metric, and its bound"
+_Text = Annotated[str, Field(title=_TITLE, pattern=rf"^\s*({_CHANCE.pattern}|{_FORM.pattern})$", examples=_EXAMPLES)]
+Goal = Annotated[GoalParts, BeforeValidator(_parse, json_schema_input_type=_Text), PlainSerializer(lambda goal: goal.text)]
 """A pydantic field that reads 'p95(downtime_s) <= 30 s' or 'P(failed_requests <= 100) >= 95 %'."""

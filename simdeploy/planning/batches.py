@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Discriminator, PlainValidator, Tag
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag
 from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.models import Environment
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simdeploy.planning.scenario import Partition, Scenario
 
 _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
+_PercentageText = Annotated[str, Field(pattern=f"^{_PERCENTAGE.pattern}$")]
 
 
 def _reader(least: int) -> PlainValidator:
@@ -31,7 +32,7 @@ def _reader(least: int) -> PlainValidator:
         rule = f"a count from {least} up, or a percentage {'from' if least == 0 else 'above'} 0 % up to 100 %"
         raise PydanticCustomError("batches", "{value} is no batch size; write {rule}", {"value": repr(value)[:60], "rule": rule})
 
-    return PlainValidator(read)
+    return PlainValidator(read, json_schema_input_type=Annotated[int, Field(ge=least)] | _PercentageText)
 
 
 Size = Annotated[int | Fraction, _reader(1)]
@@ -58,7 +59,7 @@ def _listed(value: Any) -> Any:
 Batches = Annotated[
     Annotated[Word, Tag("word")] | Annotated[tuple[Size, ...], Tag("sizes")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "sizes"),
-    BeforeValidator(_listed),
+    BeforeValidator(_listed, json_schema_input_type=Word | Size | Annotated[tuple[Size, ...], Field(min_length=1)]),
 ]
 
 Rounding = Literal["ansible", "kubernetes", "pdb", "codedeploy"]

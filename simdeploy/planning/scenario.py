@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import networkx as nx
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import TimeOfDay
@@ -44,17 +44,21 @@ class Partition(Frozen):
     """Of a datastore: a backup, and so a fresh recovery point, before the schema is touched."""
 
 
-Stage = Annotated[tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+Stage = Annotated[
+    tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=Name | tuple[Name, ...])
+]
 
 
 class Strategy(Frozen):
     """One named choice of partitions for all services of a scenario."""
 
     about: str = ""
+    """One line for people."""
     order: tuple[Stage, ...] | None = None
     """Stages one after the other; the services of one stage go at the same time.
     By default datastores first, then each service after those it calls."""
     services: dict[Name, Partition] = {}
+    """How each upgraded service is partitioned; one that is not named goes all at once behind a drain."""
 
 
 class Scenario(Frozen):
@@ -64,23 +68,31 @@ class Scenario(Frozen):
     """
 
     format: Literal[1] = 1
+    """Version of this form of file."""
     scenario: Literal["upgrade"]
+    """What is done."""
     name: Name
+    """What the scenario is called; by default as its file."""
     title: str = ""
-    environment: Environment
+    """Heading of its tables."""
+    environment: Annotated[Environment, WithJsonSchema({"type": "string", "examples": ["environment.yaml"]})]
+    """The environment's file, seen from this one."""
     to: dict[Name, Version] = Field(min_length=1)
     """Service -> new version; of a datastore, the new schema."""
     forks: int | None = Field(default=None, ge=1)
     """How many steps run at once at most. It does not bound how many machines are out: batches do."""
     starts_at_s: TimeOfDay = Field(default=0.0, alias="starts_at")
+    """When the plan starts, for a daily demand."""
     horizon_s: Seconds | None = Field(default=None, alias="horizon")
     """Integrals run over [0, horizon]; by default 1.5 times the longest critical path over all strategies."""
     goals: tuple[Goal, ...] = ()
-    prefer: tuple[str, ...] = DEFAULT_PREFER
+    """What a plan must keep."""
+    prefer: tuple[Annotated[str, WithJsonSchema({"enum": list(METRICS)})], ...] = DEFAULT_PREFER
     """Metrics by which the recommendation is found, most important first."""
     baseline: str | None = None
     """The strategy with which the others are compared; by default the first."""
     strategies: dict[Name, Strategy] = Field(min_length=1)
+    """The choices that are compared."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Scenario:
