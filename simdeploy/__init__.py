@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from simdeploy.report.figures import capacity_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
+    from simdeploy.study.robustness import Robustness, vary_inputs
 
 _HOMES = {
     "METRICS": "plan.metrics",
@@ -36,6 +37,7 @@ _HOMES = {
     "Environment": "environment.models",
     "Outcome": "simulation.outcome",
     "Plan": "plan.plan",
+    "Robustness": "study.robustness",
     "Scenario": "planning.scenario",
     "SimdeployError": "errors",
     "Step": "plan.steps",
@@ -48,6 +50,7 @@ _HOMES = {
     "measure": "plan.measurement",
     "simulate": "simulation.outcome",
     "trace": "simulation.outcome",
+    "vary_inputs": "study.robustness",
 }
 """Public name -> the module it lives in; met on first use, so that `import simdeploy` costs nothing."""
 
@@ -57,6 +60,7 @@ __all__ = [
     "Environment",
     "Outcome",
     "Plan",
+    "Robustness",
     "Scenario",
     "SimdeployError",
     "Step",
@@ -69,6 +73,7 @@ __all__ = [
     "measure",
     "simulate",
     "trace",
+    "vary_inputs",
 ]
 
 

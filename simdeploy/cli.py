@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import shutil
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
     from simdeploy.report.tables import Table
     from simdeploy.simulation.outcome import Outcome
+    from simdeploy.study.comparison import Comparison
+    from simdeploy.study.robustness import Robustness
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,6 +87,7 @@ def _forecasting(command: F) -> F:
 @_forecasting
 @click.option("--baseline", metavar="NAME", help="The strategy that the others are compared with.")
 @click.option("--strategy", "strategies", metavar="NAME", multiple=True, help="Only this one; repeat for more.")
+@click.option("--robust", "varied", is_flag=True, help="Also halve and double each assumed input: does the recommendation hold?")
 @click.option("--plot", metavar="DIR", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Write figures (PNG and SVG) there.")
 def compare(
     scenario: pathlib.Path,
@@ -93,6 +97,7 @@ def compare(
     style: str,
     baseline: str | None,
     strategies: tuple[str, ...],
+    varied: bool,
     plot: pathlib.Path | None,
 ) -> None:
     """Compare the strategies of SCENARIO: goals, metrics, differences, and which to take.
@@ -103,11 +108,16 @@ def compare(
     from simdeploy.report import tables
     from simdeploy.study.comparison import compare as run
 
+    if varied and style == "csv":
+        raise StudyError("--robust is a second table and CSV holds one; use --format json or table")
     loaded = load_scenario(scenario)
     with _progress() as progress:
         comparison = run(loaded, replications, seed, baseline, list(strategies) or None, jobs, progress)
+    varied = varied and not comparison.interrupted
     if style == "json":
-        click.echo(comparison.to_json())
+        robustness = _robustness(comparison, jobs) if varied else None
+        content = comparison.to_dict() | ({"robustness": robustness.to_dict()} if robustness else {})
+        click.echo(json.dumps(content, indent=1, allow_nan=False))
     elif style == "csv":
         click.echo(comparison.frame().to_csv(index=False), nl=False)
     else:
@@ -117,6 +127,13 @@ def compare(
         if len(comparison.outcomes) > 1:
             _print(tables.differences(comparison))
         click.echo(_wrapped(tables.verdict(comparison)))
+        if varied:
+            robustness = _robustness(comparison, jobs)
+            click.echo()
+            table = tables.robust(robustness)
+            if table.rows:
+                _print(table)
+            click.echo(_wrapped(robustness.sentence))
     if plot is not None:
         from simdeploy.report.figures import save_figures
 
@@ -128,6 +145,15 @@ def compare(
             ) from None
         click.echo(f"{len(written)} figures in {plot}", err=True)
     _end(comparison.interrupted, comparison.replications, comparison.all_goals_met)
+
+
+def _robustness(comparison: Comparison, jobs: int | None) -> Robustness:
+    """The variation of the assumed inputs, with no more replications than the comparison has."""
+    from simdeploy.study.robustness import REPLICATIONS, vary_inputs
+
+    replications = min(REPLICATIONS, comparison.replications)
+    with _progress() as progress:
+        return vary_inputs(comparison.scenario, replications, comparison.seed, list(comparison.outcomes), jobs, progress)
 
 
 @main.command()
@@ -237,8 +263,6 @@ def _print(table: Table) -> None:
 
 
 def _print_trace(trace: Any, style: str) -> None:
-    import json
-
     if style == "json":
         click.echo(json.dumps({"outcome": trace.outcome, "end_s": trace.end_s, "records": [r._asdict() for r in trace]}, indent=1))
     elif style == "csv":
