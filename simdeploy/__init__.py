@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simdeploy.planning.loading import load
     from simdeploy.planning.scenario import Scenario
     from simdeploy.planning.upgrade import build_plan
-    from simdeploy.report.figures import capacity_figure, gantt_figure
+    from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
     from simdeploy.study.robustness import Robustness, vary_inputs
@@ -45,6 +45,8 @@ _HOMES = {
     "build_plan": "planning.upgrade",
     "capacity_figure": "report.figures",
     "compare": "study.comparison",
+    "differences_figure": "report.figures",
+    "distributions_figure": "report.figures",
     "gantt_figure": "report.figures",
     "load": "planning.loading",
     "measure": "plan.measurement",
@@ -68,6 +70,8 @@ __all__ = [
     "build_plan",
     "capacity_figure",
     "compare",
+    "differences_figure",
+    "distributions_figure",
     "gantt_figure",
     "load",
     "measure",

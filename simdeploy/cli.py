@@ -285,7 +285,7 @@ def _print_goals(outcome: Outcome) -> None:
 def _wrapped(text: str) -> str:
     import textwrap
 
-    return "\n".join(textwrap.fill(line, 79) for line in text.splitlines())
+    return "\n".join(textwrap.fill(line, 79, break_on_hyphens=False) for line in text.splitlines())
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ def robust(robustness: Robustness) -> Table:
         f"{metric}: mean of {name}, against {number(robustness.metric, as_it_is.mean if as_it_is else None)} as it is",
         f"goals: those that {name} then meets or misses",
         *problems,
-        f"{len(robustness.inputs) - len(shown)} other assumed numbers change none of this",
+        f"assumed numbers that change none of this: {len(robustness.inputs) - len(shown)}",
     ]
     title = f"Assumed numbers, halved and doubled one at a time: {outcome.replications:,} replications, seed {outcome.seed}"
     return Table(title, ("input", "is", metric.replace(" ", "\n"), "goals", "recommended"), rows, "\n".join(notes), left=(0, 1, 3, 4))
