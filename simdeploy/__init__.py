@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from simdeploy.planning.loading import load
     from simdeploy.planning.scenario import Scenario
     from simdeploy.planning.upgrade import build_plan
-    from simdeploy.report.figures import capacity_figure, gantt_figure
+    from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
+    from simdeploy.study.robustness import Robustness, vary_inputs
 
 _HOMES = {
     "METRICS": "plan.metrics",
@@ -36,6 +37,7 @@ _HOMES = {
     "Environment": "environment.models",
     "Outcome": "simulation.outcome",
     "Plan": "plan.plan",
+    "Robustness": "study.robustness",
     "Scenario": "planning.scenario",
     "SimdeployError": "errors",
     "Step": "plan.steps",
@@ -43,11 +45,14 @@ _HOMES = {
     "build_plan": "planning.upgrade",
     "capacity_figure": "report.figures",
     "compare": "study.comparison",
+    "differences_figure": "report.figures",
+    "distributions_figure": "report.figures",
     "gantt_figure": "report.figures",
     "load": "planning.loading",
     "measure": "plan.measurement",
     "simulate": "simulation.outcome",
     "trace": "simulation.outcome",
+    "vary_inputs": "study.robustness",
 }
 """Public name -> the module it lives in; met on first use, so that `import simdeploy` costs nothing."""
 
@@ -57,6 +62,7 @@ __all__ = [
     "Environment",
     "Outcome",
     "Plan",
+    "Robustness",
     "Scenario",
     "SimdeployError",
     "Step",
@@ -64,11 +70,14 @@ __all__ = [
     "build_plan",
     "capacity_figure",
     "compare",
+    "differences_figure",
+    "distributions_figure",
     "gantt_figure",
     "load",
     "measure",
     "simulate",
     "trace",
+    "vary_inputs",
 ]
 
 

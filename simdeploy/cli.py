@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import shutil
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
     from simdeploy.report.tables import Table
     from simdeploy.simulation.outcome import Outcome
+    from simdeploy.study.comparison import Comparison
+    from simdeploy.study.robustness import Robustness
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,22 +94,31 @@ def _forecasting(command: F) -> F:
     return command
 
 
+ELSEWHERE = click.option(
+    "--environment", metavar="FILE", type=click.Path(path_type=pathlib.Path), help="Another environment for the same scenario."
+)
+
+
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
+@ELSEWHERE
 @_forecasting
 @click.option("--baseline", metavar="NAME", shell_complete=_strategy_names, help="The strategy that the others are compared with.")
 @click.option(
     "--strategy", "strategies", metavar="NAME", shell_complete=_strategy_names, multiple=True, help="Only this one; repeat for more."
 )
+@click.option("--robust", "varied", is_flag=True, help="Also halve and double each assumed input: does the recommendation hold?")
 @click.option("--plot", metavar="DIR", type=click.Path(path_type=pathlib.Path, file_okay=False), help="Write figures (PNG and SVG) there.")
 def compare(
     scenario: pathlib.Path,
+    environment: pathlib.Path | None,
     replications: int,
     seed: int,
     jobs: int | None,
     style: str,
     baseline: str | None,
     strategies: tuple[str, ...],
+    varied: bool,
     plot: pathlib.Path | None,
 ) -> None:
     """Compare the strategies of SCENARIO: goals, metrics, differences, and which to take.
@@ -118,13 +130,18 @@ def compare(
     from simdeploy.report import tables
     from simdeploy.study.comparison import compare as run
 
-    loaded = load_scenario(scenario)
+    if varied and style == "csv":
+        raise StudyError("--robust is a second table and CSV holds one; use --format json or table")
+    loaded = load_scenario(scenario, environment)
     for warning in warnings_of(loaded):
         click.echo(f"simdeploy: warning: {warning}", err=True)
     with _progress() as progress:
         comparison = run(loaded, replications, seed, baseline, list(strategies) or None, jobs, progress)
+    varied = varied and not comparison.interrupted
     if style == "json":
-        click.echo(comparison.to_json())
+        robustness = _robustness(comparison, jobs) if varied else None
+        content = comparison.to_dict() | ({"robustness": robustness.to_dict()} if robustness else {})
+        click.echo(json.dumps(content, indent=1, allow_nan=False))
     elif style == "csv":
         click.echo(comparison.frame().to_csv(index=False), nl=False)
     else:
@@ -134,6 +151,13 @@ def compare(
         if len(comparison.outcomes) > 1:
             _print(tables.differences(comparison))
         click.echo(_wrapped(tables.verdict(comparison)))
+        if varied:
+            robustness = _robustness(comparison, jobs)
+            click.echo()
+            table = tables.robust(robustness)
+            if table.rows:
+                _print(table)
+            click.echo(_wrapped(robustness.sentence))
     if plot is not None:
         from simdeploy.report.figures import save_figures
 
@@ -147,14 +171,32 @@ def compare(
     _end(comparison.interrupted, comparison.replications, comparison.all_goals_met)
 
 
+def _robustness(comparison: Comparison, jobs: int | None) -> Robustness:
+    """The variation of the assumed inputs, with no more replications than the comparison has."""
+    from simdeploy.study.robustness import REPLICATIONS, vary_inputs
+
+    replications = min(REPLICATIONS, comparison.replications)
+    with _progress() as progress:
+        return vary_inputs(comparison.scenario, replications, comparison.seed, list(comparison.outcomes), jobs, progress)
+
+
 @main.command()
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="Which strategy of a scenario; a plan has its own.")
+@ELSEWHERE
 @_forecasting
 @click.option("--trace", "traced", is_flag=True, help="Print the events of one replication instead.")
 @click.option("--replication", type=click.IntRange(min=0), default=0, show_default=True, help="Which one --trace prints.")
 def simulate(
-    file: pathlib.Path, strategy: str | None, replications: int, seed: int, jobs: int | None, style: str, traced: bool, replication: int
+    file: pathlib.Path,
+    strategy: str | None,
+    environment: pathlib.Path | None,
+    replications: int,
+    seed: int,
+    jobs: int | None,
+    style: str,
+    traced: bool,
+    replication: int,
 ) -> None:
     """Forecast one strategy of a scenario, or a plan (JSON).
 
@@ -164,7 +206,7 @@ def simulate(
     from simdeploy.simulation.outcome import simulate as run
     from simdeploy.simulation.outcome import trace
 
-    plan = _plan(file, strategy)
+    plan = _plan(file, strategy, environment)
     if traced:
         _print_trace(trace(plan, seed, replication), style)
         return
@@ -182,13 +224,14 @@ def simulate(
 
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
+@ELSEWHERE
 @click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, required=True, help="Which strategy.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="The file to write; by default standard output."
 )
-def plan(scenario: pathlib.Path, strategy: str, output: pathlib.Path | None) -> None:
+def plan(scenario: pathlib.Path, strategy: str, environment: pathlib.Path | None, output: pathlib.Path | None) -> None:
     """Write the plan of one strategy as JSON."""
-    built = _plan(scenario, strategy)
+    built = _plan(scenario, strategy, environment)
     if output is None:
         click.echo(built.to_json())
         return
@@ -248,21 +291,21 @@ def schema(file: str) -> None:
     click.echo(schema_text(file))
 
 
-def _plan(file: pathlib.Path, strategy: str | None) -> Plan:
+def _plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None) -> Plan:
     from simdeploy.plan.plan import Plan
     from simdeploy.planning.loading import load_scenario
     from simdeploy.planning.upgrade import build_plan
 
     if file.suffix == ".json":
-        if strategy is not None:
-            raise StudyError(f"{str(file)!r} is a plan and has its strategy; drop --strategy")
+        if strategy is not None or environment is not None:
+            raise StudyError(f"{str(file)!r} is a plan and has its strategy and environment; drop --strategy and --environment")
         try:
             return Plan.from_json(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise PlanError(f"{file}: cannot be read ({error.strerror}); name a file written by 'simdeploy plan'") from None
         except (PlanError, UnicodeDecodeError) as error:
             raise PlanError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
-    scenario = load_scenario(file)
+    scenario = load_scenario(file, environment)
     if strategy is None:
         raise StudyError(
             f"{str(file)!r} has {len(scenario.strategies)} strategies; name one with --strategy: {', '.join(scenario.strategies)}"
@@ -278,8 +321,6 @@ def _print(table: Table) -> None:
 
 
 def _print_trace(trace: Any, style: str) -> None:
-    import json
-
     if style == "json":
         click.echo(json.dumps({"outcome": trace.outcome, "end_s": trace.end_s, "records": [r._asdict() for r in trace]}, indent=1))
     elif style == "csv":
@@ -302,7 +343,7 @@ def _print_goals(outcome: Outcome) -> None:
 def _wrapped(text: str) -> str:
     import textwrap
 
-    return "\n".join(textwrap.fill(line, 79) for line in text.splitlines())
+    return "\n".join(textwrap.fill(line, 79, break_on_hyphens=False) for line in text.splitlines())
 
 
 @contextlib.contextmanager

@@ -88,23 +88,21 @@ def test_trace_prints_the_events_of_one_replication_in_order():
 
 
 def test_plot_writes_figures(tmp_path):
-    result = invoke(
-        "compare",
-        UPGRADE,
-        "--replications",
-        "20",
-        "--strategy",
-        "drain-expand",
-        "--baseline",
-        "drain-expand",
-        "--plot",
-        str(tmp_path / "out"),
-    )
+    both = ["--strategy", "drain-expand", "--baseline", "all-at-once"]
 
-    assert {"capacity.png", "capacity.svg", "gantt-drain-expand.png", "gantt-drain-expand.svg"} == {
-        p.name for p in (tmp_path / "out").iterdir()
-    }
+    result = invoke("compare", UPGRADE, "--replications", "20", *both, "--plot", str(tmp_path / "out"))
+
+    names = ("capacity", "distributions", "differences", "gantt-drain-expand", "gantt-all-at-once")
+    assert {f"{name}.{kind}" for name in names for kind in ("png", "svg")} == {p.name for p in (tmp_path / "out").iterdir()}
     assert result.exit_code in (0, 4)
+
+
+def test_one_strategy_has_no_figure_of_differences(tmp_path):
+    alone = ["--strategy", "drain-expand", "--baseline", "drain-expand"]
+
+    invoke("compare", UPGRADE, "--replications", "20", *alone, "--plot", str(tmp_path))
+
+    assert (tmp_path / "distributions.png").exists() and not (tmp_path / "differences.png").exists()
 
 
 WRONG = {
@@ -220,3 +218,12 @@ def test_help_starts_without_the_heavy_libraries():
     code = f"import sys; from simdeploy.cli import main; print([m for m in {heavy} if m in sys.modules])"
 
     assert "[]" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_scenario_runs_in_another_environment():
+    """One machine per tier: the recommended rolling upgrade is down for minutes there, and misses its goals."""
+    arguments = ("simulate", UPGRADE, "--strategy", "drain-expand", "--replications", "100", "--format", "json")
+    here, there = (invoke(*arguments, *more) for more in ((), ("--environment", "scenarios/canonical/onebox.yaml")))
+
+    assert (0, 4) == (here.exit_code, there.exit_code)
+    assert json.loads(there.stdout)["metrics"]["downtime_s"]["mean"] > 300

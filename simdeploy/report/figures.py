@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdeploy.environment.models import CHANGING, ELECTING, GIVING, MIGRATING, TAKING
+from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.trace import Trace
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.outcome import Outcome
 from simdeploy.simulation.sampler import Means
-from simdeploy.study.comparison import Comparison
-from simdeploy.units import format_s
+from simdeploy.study.comparison import Comparison, words
+from simdeploy.units import TIME, format_s
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +46,14 @@ KINDS = {
 }
 
 
+PANELS = ("downtime_s", "failed_requests", "makespan_s")
+"""The metrics that have a panel each where strategies are put side by side."""
+LINES = ("#1f5f99", "#c44536", "#6a994e", "#e09f3e", "#8d5a97", "#2a9d8f", "#6b6b6b", "#b5651d")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+DECADES = 2
+"""Powers of ten from which on values are drawn on a logarithmic axis."""
+MARKS_S = (0.001, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400)
+"""Where a logarithmic axis of time is marked."""
 LABELS = {"taking": "taking out", "changing": "changing", "giving": "giving back", "data": "data layer", "other": "other"}
 
 
@@ -84,6 +93,65 @@ def capacity_figure(comparison: Comparison) -> Figure:
     return figure
 
 
+def distributions_figure(comparison: Comparison) -> Figure:
+    """How a metric is spread over the replications, one panel per metric: the share of the runs up to each value, by strategy."""
+    figure = _figure(11, 4.2)
+    panels = figure.subplots(1, len(PANELS), sharey=True)
+    for ax, metric in zip(panels, PANELS, strict=True):
+        values = {name: outcome.values[metric] for name, outcome in comparison.outcomes.items()}
+        scale = _value_axis(ax, metric, np.concatenate(list(values.values())))
+        for k, (name, x) in enumerate(values.items()):
+            # the earlier lines are the wider ones, so that one on which a later one lies still shows
+            width = 1.2 + 1.8 * (len(values) - 1 - k) / max(1, len(values) - 1)
+            colour, dash = LINES[k % len(LINES)], DASHES[k % len(DASHES)] if k else "-"
+            ax.ecdf(x / scale, label=_starred(comparison, name), color=colour, linestyle=dash, linewidth=width)
+        ax.grid(color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8)
+    panels[0].set_ylabel("share of the runs up to this value", fontsize=9)
+    panels[0].yaxis.set_major_formatter("{x:.0%}")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False, handlelength=3.5)
+    figure.suptitle(f"Spread over {comparison.replications:,} runs of each strategy", x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def differences_figure(comparison: Comparison) -> Figure:
+    """How much each strategy costs more or less than the baseline under the same luck, one panel per metric: mean and 95 % interval."""
+    names = [n for n in comparison.outcomes if n != comparison.baseline]
+    figure = _figure(11, 1.5 + 0.36 * len(names))
+    panels = figure.subplots(1, len(PANELS), sharey=True)
+    for ax, metric in zip(panels, PANELS, strict=True):
+        differences = [comparison.difference(n, metric) for n in names]
+        scale, unit = _time_scale(max((abs(d.mean) for d in differences if d), default=0.0)) if METRICS[metric].unit == "s" else (1.0, "")
+        for row, difference in enumerate(differences):
+            if difference is None:
+                continue
+            low, high = difference.ci95 or (difference.mean, difference.mean)
+            ax.plot([low / scale, high / scale], [row, row], color=COLOURS["capacity"], linewidth=2.2, solid_capstyle="butt")
+            mean = difference.mean / scale
+            ax.plot(mean, row, "o", color=COLOURS["capacity"], markersize=3.2)
+            said = "0" if mean == 0 else f"{mean:+,.0f}" if abs(mean) >= 1000 else f"{mean:+.3g}"
+            text = ax.annotate(said, (mean, row), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+        ax.axvline(0, color="#333333", linewidth=0.9)
+        ax.set_xlabel(f"{words(metric)}{f' [{unit}]' if unit else ''}", fontsize=9)
+        ax.margins(x=0.14)
+        ax.set_ylim(len(names) - 0.5, -0.7)
+        ax.grid(axis="x", color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.tick_params(labelsize=8)
+        ax.tick_params(axis="y", length=0)
+        ax.xaxis.set_major_locator(_few_ticks())
+        ax.xaxis.set_major_formatter("{x:,g}")
+    panels[0].set_yticks(range(len(names)), [_starred(comparison, n) for n in names], fontsize=8)
+    title = f"Difference to {comparison.baseline} under the same luck: mean and 95 % interval of {comparison.replications:,} runs"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
 def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     """The steps of *plan* over time, one row each, in one run: *trace*, or the run with every duration at its mean."""
     from matplotlib.patches import Patch
@@ -120,12 +188,14 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
 
 
 def save_figures(comparison: Comparison, folder: str | pathlib.Path, formats: Sequence[str] = ("png", "svg")) -> list[pathlib.Path]:
-    """Write the capacity figure and a Gantt chart per strategy into *folder*; the files written."""
+    """Write the figures of *comparison* and a Gantt chart per strategy into *folder*; the files written."""
     from matplotlib import rc_context
 
     target = pathlib.Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    figures = {"capacity": capacity_figure(comparison)}
+    figures = {"capacity": capacity_figure(comparison), "distributions": distributions_figure(comparison)}
+    if len(comparison.outcomes) > 1:
+        figures["differences"] = differences_figure(comparison)
     figures |= {f"gantt-{name}": gantt_figure(outcome.plan) for name, outcome in comparison.outcomes.items()}
     written = []
     with rc_context({"svg.hashsalt": "simdeploy"}):  # the same picture is the same file
@@ -159,6 +229,47 @@ def _at(times: NDArray[np.float64], values: NDArray[np.float64], grid: NDArray[n
 def _spans(trace: Trace) -> dict[str, tuple[float, float]]:
     began = {r.subject: r.at_s for r in trace if r.kind == "began"}
     return {r.subject: (began[r.subject], r.at_s) for r in trace if r.kind == "ended" and r.subject in began}
+
+
+def _starred(comparison: Comparison, name: str) -> str:
+    return f"{name} (recommended)" if name == comparison.recommended else name
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5)
+
+
+def _value_axis(ax: Axes, metric: str, values: NDArray[np.float64]) -> float:
+    """Label the axis of *metric*, logarithmic where its values span decades; what its values are to be divided by."""
+    highest = float(values.max())
+    lowest = float(values[values > 0].min(initial=highest))
+    in_s = METRICS[metric].unit == "s"
+    if highest < 10**DECADES * lowest or highest <= 0:
+        scale, unit = _time_scale(highest) if in_s else (1.0, "")
+        ax.set_xlabel(f"{words(metric)}{f' [{unit}]' if unit else ''}", fontsize=9)
+        ax.xaxis.set_major_locator(_few_ticks())
+        ax.xaxis.set_major_formatter("{x:,g}")
+        return scale
+    if (values <= 0).any():
+        ax.set_xscale("symlog", linthresh=lowest)
+    else:
+        ax.set_xscale("log")
+    ax.set_xlabel(f"{words(metric)} (logarithmic)", fontsize=9)
+    if in_s:
+        marks = [0.0] * bool((values <= 0).any()) + [at for at in MARKS_S if lowest / 1.5 <= at <= 1.5 * highest]
+        ax.set_xticks(marks, [_mark(at) for at in marks])
+        ax.minorticks_off()
+    else:
+        ax.xaxis.set_major_formatter("{x:,g}")
+    return 1.0
+
+
+def _mark(at_s: float) -> str:
+    """A mark of the time axis in its own unit: '60 s' is '1 min'."""
+    unit, scale = next(((u, TIME[u]) for u in ("d", "h", "min", "s") if at_s >= TIME[u]), ("s", 1.0))
+    return f"{at_s / scale:g} {unit}"
 
 
 def _time_scale(end_s: float) -> tuple[float, str]:

@@ -13,7 +13,8 @@ from simdeploy.plan.plan import Plan
 from simdeploy.planning.scenario import Scenario
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome
-from simdeploy.study.comparison import Comparison
+from simdeploy.study.comparison import Comparison, words
+from simdeploy.study.robustness import FACTORS, Robustness, Variant
 from simdeploy.units import TIME, format_s
 
 
@@ -84,6 +85,26 @@ def differences(comparison: Comparison) -> Table:
     ]
     header = ("strategy", *(m.removesuffix("_s").replace("_", " ") for m in metrics))
     return Table(f"Difference to {comparison.baseline} under the same luck (mean ± 95 % interval)", header, rows)
+
+
+def robust(robustness: Robustness) -> Table:
+    """Two rows per assumed input that changes something or cannot be varied: what halving and what doubling it does."""
+    shown = [i for i in robustness.inputs if i.changes_something or i.half.problem or i.double.problem]
+    rows = []
+    for given in shown:
+        places = (given.at.removeprefix("services.").replace(".actions.", "."), f"  {given.was}")
+        rows += [(place, *_varied(robustness, v)) for place, v in zip(places, (given.half, given.double), strict=True)]
+    metric, name, outcome = words(robustness.metric), robustness.recommended, robustness.outcome
+    as_it_is = statistics.mean(outcome.values[robustness.metric])
+    problems = [f"{i.at} cannot be {FACTORS[v.factor]}: {v.problem}" for i in shown for v in (i.half, i.double) if v.problem]
+    notes = [
+        f"{metric}: mean of {name}, against {number(robustness.metric, as_it_is.mean if as_it_is else None)} as it is",
+        f"goals: those that {name} then meets or misses",
+        *problems,
+        f"assumed numbers that change none of this: {len(robustness.inputs) - len(shown)}",
+    ]
+    title = f"Assumed numbers, halved and doubled one at a time: {outcome.replications:,} replications, seed {outcome.seed}"
+    return Table(title, ("input", "is", metric.replace(" ", "\n"), "goals", "recommended"), rows, "\n".join(notes), left=(0, 1, 3, 4))
 
 
 def forecast(outcome: Outcome) -> Table:
@@ -233,6 +254,26 @@ def comparison_html(comparison: Comparison) -> str:
     """A comparison for a notebook: the verdict first."""
     said = "".join(f"<p>{html.escape(line)}</p>" for line in verdict(comparison).splitlines())
     return said + html_table(compared(comparison)) + html_table(goals_met(comparison)) + html_table(differences(comparison))
+
+
+def robustness_html(robustness: Robustness) -> str:
+    """The variation of the assumed inputs for a notebook: what to measure first comes first."""
+    table = robust(robustness)
+    return f"<p>{html.escape(robustness.sentence)}</p>{html_table(table) if table.rows else ''}"
+
+
+def _varied(robustness: Robustness, variant: Variant) -> tuple[str, ...]:
+    """How far the metric moves, which goals are met or missed that were not, and what is then recommended."""
+    if variant.recommended is None:
+        return (FACTORS[variant.factor], "-", "", "not possible")
+    moved = variant.difference.mean if variant.difference else math.nan
+    turned = [
+        f"{'meets' if now.met else 'misses'} [{k}]"
+        for k, (now, was) in enumerate(zip(variant.goals, robustness.goals, strict=True), start=1)
+        if now.met != was.met
+    ]
+    recommended = "same" if variant.recommended == robustness.recommended else variant.recommended
+    return (FACTORS[variant.factor], f"{'+' * (moved > 0)}{number(robustness.metric, moved)}", "\n".join(turned), recommended)
 
 
 def _marked(comparison: Comparison, name: str) -> str:

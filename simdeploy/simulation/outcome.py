@@ -144,8 +144,9 @@ def simulate_all(
     seed: int = 0,
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    paths: int = KEPT_PATHS,
 ) -> dict[str, Outcome]:
-    """Name -> Outcome for rival plans that meet the same luck.
+    """Name -> Outcome for rival plans that meet the same luck, each with the course of its first *paths* replications.
 
     The numbers depend on *seed* alone, not on *jobs* (processes; None = all cores where that pays). *progress* is
     called with (replications done, replications in all) over all plans. An interrupt (Ctrl-C) ends early with the
@@ -156,11 +157,12 @@ def simulate_all(
     if jobs is not None and jobs < 1:
         raise StudyError(f"{jobs} jobs are none; ask for at least 1")
     work = sum(len(p.steps) for p in plans.values()) * replications
-    size = _block_size(replications, max((len(p.steps) for p in plans.values()), default=1))
+    size = _block_size(replications, max((len(p.steps) for p in plans.values()), default=1), len(plans))
     tasks = [(name, first, min(size, replications - first)) for first in range(0, replications, size) for name in plans]
     done: dict[str, list[_Block]] = {name: [] for name in plans}
     interrupted, count = False, 0
-    blocks = _serial(plans, seed, tasks) if jobs == 1 or (jobs is None and work < WORTH_WORKERS) else _parallel(plans, seed, tasks, jobs)
+    alone = jobs == 1 or (jobs is None and work < WORTH_WORKERS)
+    blocks = _serial(plans, seed, tasks, paths) if alone else _parallel(plans, seed, tasks, paths, jobs)
     try:
         for (name, _, n), block in zip(tasks, blocks, strict=True):
             done[name].append(block)
@@ -181,37 +183,40 @@ def trace(plan: Plan, seed: int = 0, replication: int = 0) -> Trace:
     return engine.trace(Draws(plan, seed, replication, 1, engine.names))
 
 
-def _block_size(replications: int, steps: int) -> int:
-    """Replications of one task: enough work to be worth sending, few enough to share out, a multiple of 4 for the sampler."""
+def _block_size(replications: int, steps: int, plans: int) -> int:
+    """Replications of one task: enough work to be worth sending, few enough to share out, a multiple of 4 for the sampler.
+
+    Each task learns its plan's states anew, so of many plans none is cut into more tasks than sharing out needs.
+    """
     worth = max(4, 40_000 // max(1, steps))
-    share = max(4, -(-replications // 8))
+    share = max(4, -(-replications // max(1, min(8, 64 // max(1, plans)))))
     return -(-min(worth, share) // 4) * 4
 
 
-def _block(engine: Engine, seed: int, first: int, count: int) -> _Block:
+def _block(engine: Engine, seed: int, first: int, count: int, kept: int) -> _Block:
     draws = Draws(engine.plan, seed, first, count, engine.names)
     runs = list(engine.runs(draws))
     values = metrics_of(engine.plan, engine.book, runs, [draws.phases(r) for r in range(count)])
     paths = []
-    for run in runs[: max(0, KEPT_PATHS - first)]:
+    for run in runs[: max(0, kept - first)]:
         facts = [engine.book.facts[s] for s in run.states]
         paths.append(Path(np.array(run.times), np.array([f.capacity for f in facts]), np.array([f.demand for f in facts])))
     return _Block(values, paths)
 
 
-def _serial(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]]) -> Iterator[_Block]:
+def _serial(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], kept: int) -> Iterator[_Block]:
     engines = {name: Engine(plan) for name, plan in plans.items()}
-    return (_block(engines[name], seed, first, count) for name, first, count in tasks)
+    return (_block(engines[name], seed, first, count, kept) for name, first, count in tasks)
 
 
-def _alone(plan: Plan, seed: int, first: int, count: int) -> _Block:
-    return _block(Engine(plan), seed, first, count)
+def _alone(plan: Plan, seed: int, first: int, count: int, kept: int) -> _Block:
+    return _block(Engine(plan), seed, first, count, kept)
 
 
-def _parallel(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], jobs: int | None) -> Iterator[_Block]:
+def _parallel(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], kept: int, jobs: int | None) -> Iterator[_Block]:
     from joblib import Parallel, delayed
 
-    work = (delayed(_alone)(plans[name], seed, first, count) for name, first, count in tasks)
+    work = (delayed(_alone)(plans[name], seed, first, count, kept) for name, first, count in tasks)
     blocks: Iterator[_Block] = Parallel(n_jobs=jobs or -1, return_as="generator")(work)
     return blocks
 

@@ -97,13 +97,13 @@ class Comparison(NamedTuple):
         for metric, values in self.outcomes[name].values.items():
             estimate, difference = statistics.mean(values), self.difference(name, metric)
             metrics[metric] = {
-                "mean": _finite(estimate.mean) if estimate else None,
-                "ci95": _interval(estimate),
-                "p50": _finite(statistics.quantile(values, 0.5)),
-                "p95": _finite(statistics.quantile(values, 0.95)),
-                "p99": _finite(statistics.quantile(values, 0.99)),
+                "mean": finite(estimate.mean) if estimate else None,
+                "ci95": interval(estimate),
+                "p50": finite(statistics.quantile(values, 0.5)),
+                "p95": finite(statistics.quantile(values, 0.95)),
+                "p99": finite(statistics.quantile(values, 0.99)),
                 "p95_ci95": _pair(statistics.quantile_ci95(values, 0.95)),
-                "difference": {"mean": _finite(difference.mean), "ci95": _interval(difference)} if difference else None,
+                "difference": {"mean": finite(difference.mean), "ci95": interval(difference)} if difference else None,
             }
         return {
             "strategy": name,
@@ -133,23 +133,28 @@ def compare(
 
     Raises StudyError for a strategy or baseline that the scenario does not have.
     """
-    known = list(scenario.strategies)
-    for name in [*(strategies or ()), *([baseline] if baseline else ())]:
-        if name not in known:
-            raise StudyError(f"{name!r} is no strategy of {scenario.name!r}; {did_you_mean(name, known)}")
-    wanted = [n for n in known if strategies is None or n in strategies]
-    against = baseline or scenario.baseline or wanted[0]
+    wanted = chosen(scenario, strategies)
+    against = chosen(scenario, [baseline])[0] if baseline else scenario.baseline or wanted[0]
     if against not in wanted:
         if baseline is None:
             against = wanted[0]
         else:
-            wanted = [n for n in known if n in wanted or n == against]
+            wanted = chosen(scenario, [*wanted, against])
     plans = build_plans(scenario, wanted)
     outcomes = simulate_all(plans, replications, seed, jobs, progress)
     goals = {name: outcome.goals() for name, outcome in outcomes.items()}
     dominated = {name: _dominator(name, outcomes, scenario.prefer) for name in outcomes}
     recommended, because = recommend(outcomes, goals, scenario.prefer)
     return Comparison(scenario, against, outcomes, goals, dominated, recommended, because, {n: cause_of(p) for n, p in plans.items()})
+
+
+def chosen(scenario: Scenario, strategies: Sequence[str] | None) -> list[str]:
+    """The named strategies of *scenario*, by default all, in its order. Raises StudyError for one that it does not have."""
+    known = list(scenario.strategies)
+    for name in strategies or ():
+        if name not in known:
+            raise StudyError(f"{name!r} is no strategy of {scenario.name!r}; {did_you_mean(name, known)}")
+    return [n for n in known if strategies is None or n in strategies]
 
 
 def missed(results: list[GoalResult]) -> int:
@@ -165,14 +170,14 @@ def recommend(outcomes: dict[str, Outcome], goals: dict[str, list[GoalResult]], 
     meeting = len(left)
     for metric in prefer:
         sign = 1 if METRICS[metric].better == "lower" else -1
-        best = min(left, key=lambda n: _order(sign * _mean(outcomes[n], metric)))
+        best = min(left, key=lambda n: _order(sign * mean_of(outcomes[n], metric)))
         tied = [n for n in left if n == best or not _differs(outcomes[n], outcomes[best], metric)]
         if len(tied) < len(left):
             told_apart.append((metric, best, len(tied)))
         left = tied
     reasons = _goals_reason(len(next(iter(goals.values()), [])), fewest, meeting, len(outcomes))
     for metric, best, ties in told_apart:
-        reasons.append(f"{'and of those has' if reasons else 'has'} {_best(metric, _mean(outcomes[best], metric), ties)}")
+        reasons.append(f"{'and of those has' if reasons else 'has'} {_best(metric, mean_of(outcomes[best], metric), ties)}")
     if not reasons:
         reasons.append(
             "it is the only strategy" if len(outcomes) == 1 else "no preferred metric tells the strategies apart, and it comes first"
@@ -191,21 +196,24 @@ def _goals_reason(count: int, fewest: int, meeting: int, of: int) -> list[str]:
 def _best(metric: str, value: float, ties: int) -> str:
     """'the fewest failed requests (454 in the mean), not told apart from 2 others'."""
     word = "fewest" if METRICS[metric].unit == "requests" else {"lower": "lowest", "higher": "highest"}[METRICS[metric].better]
-    mean = "" if math.isnan(value) else f" ({_with_unit(value, metric)} in the mean)"
+    mean = "" if math.isnan(value) else f" ({with_unit(value, metric)} in the mean)"
     others = "" if ties == 1 else f", not told apart from {ties - 1} other{'s' * (ties > 2)}"
-    return f"the {word} {_words(metric)}{mean}{others}"
+    return f"the {word} {words(metric)}{mean}{others}"
 
 
-def _words(metric: str) -> str:
+def words(metric: str) -> str:
+    """A metric's name in a sentence."""
     return metric.removesuffix("_s").replace("_", " ")
 
 
-def _with_unit(value: float, metric: str) -> str:
+def with_unit(value: float, metric: str) -> str:
+    """*value* of *metric* in a sentence."""
     unit = METRICS[metric].unit
     return format_s(value) if unit == "s" else f"{value:,.4g} {unit}" if unit != "requests" else f"{value:,.0f}"
 
 
-def _mean(outcome: Outcome, metric: str) -> float:
+def mean_of(outcome: Outcome, metric: str) -> float:
+    """The mean of a metric, nan where a replication has none."""
     estimate = statistics.mean(outcome.values[metric])
     return estimate.mean if estimate else math.nan
 
@@ -218,7 +226,7 @@ def _differs(one: Outcome, other: Outcome, metric: str) -> bool:
     """Whether the interval of the paired difference excludes 0; a metric that only one of them has tells them apart."""
     difference = statistics.mean(statistics.paired(one.values[metric], other.values[metric]))
     if difference is None:
-        return math.isnan(_mean(one, metric)) != math.isnan(_mean(other, metric))
+        return math.isnan(mean_of(one, metric)) != math.isnan(mean_of(other, metric))
     if difference.ci95 is None:
         return difference.mean != 0
     low, high = difference.ci95
@@ -243,7 +251,8 @@ def _dominator(name: str, outcomes: dict[str, Outcome], prefer: Sequence[str]) -
     return None
 
 
-def _finite(x: float | None) -> float | None:
+def finite(x: float | None) -> float | None:
+    """*x* as JSON may hold it."""
     return x if x is not None and math.isfinite(x) else None
 
 
@@ -251,5 +260,6 @@ def _pair(interval: statistics.Interval | None) -> list[float] | None:
     return list(interval) if interval is not None and all(math.isfinite(x) for x in interval) else None
 
 
-def _interval(estimate: statistics.Estimate | None) -> list[float] | None:
+def interval(estimate: statistics.Estimate | None) -> list[float] | None:
+    """The 95 % interval as JSON may hold it."""
     return _pair(estimate.ci95) if estimate else None
