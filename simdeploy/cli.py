@@ -16,10 +16,10 @@ from simdeploy.errors import PlanError, SimdeployError, StudyError
 
 if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
-    from simdeploy.report.tables import Table
     from simdeploy.simulation.outcome import Outcome
     from simdeploy.study.comparison import Comparison
     from simdeploy.study.robustness import Robustness
+    from simdeploy.tables import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -127,7 +127,7 @@ def compare(
     """
     from simdeploy.planning.batches import warnings_of
     from simdeploy.planning.loading import load_scenario
-    from simdeploy.report import tables
+    from simdeploy.study import overview
     from simdeploy.study.comparison import compare as run
 
     if varied and style == "csv":
@@ -145,16 +145,16 @@ def compare(
     elif style == "csv":
         click.echo(comparison.frame().to_csv(index=False), nl=False)
     else:
-        _print(tables.compared(comparison))
+        _print(overview.compared(comparison))
         if loaded.goals:
-            _print(tables.goals_met(comparison))
+            _print(overview.goals_met(comparison))
         if len(comparison.outcomes) > 1:
-            _print(tables.differences(comparison))
-        click.echo(_wrapped(tables.verdict(comparison)))
+            _print(overview.differences(comparison))
+        click.echo(_wrapped(overview.verdict(comparison)))
         if varied:
             robustness = _robustness(comparison, jobs)
             click.echo()
-            table = tables.robust(robustness)
+            table = overview.robust(robustness)
             if table.rows:
                 _print(table)
             click.echo(_wrapped(robustness.sentence))
@@ -202,9 +202,9 @@ def simulate(
 
     Exits with 4 when a goal is missed.
     """
-    from simdeploy.report import tables
     from simdeploy.simulation.outcome import simulate as run
     from simdeploy.simulation.outcome import trace
+    from simdeploy.simulation.overview import forecast
 
     plan = _plan(file, strategy, environment)
     if traced:
@@ -217,7 +217,7 @@ def simulate(
     elif style == "csv":
         click.echo(outcome.frame().to_csv(), nl=False)
     else:
-        _print(tables.forecast(outcome))
+        _print(forecast(outcome))
         _print_goals(outcome)
     _end(outcome.interrupted, outcome.replications, all(g.met for g in outcome.goals()))
 
@@ -246,22 +246,24 @@ def plan(scenario: pathlib.Path, strategy: str, environment: pathlib.Path | None
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 def check(file: pathlib.Path) -> None:
     """Check a scenario, environment or plan, and show what was understood."""
+    from simdeploy.environment.overview import tiers
+    from simdeploy.plan.overview import steps
     from simdeploy.planning.batches import warnings_of
     from simdeploy.planning.loading import load
+    from simdeploy.planning.overview import strategies
     from simdeploy.planning.scenario import Scenario
     from simdeploy.planning.upgrade import build_plans
-    from simdeploy.report import tables
 
     if file.suffix == ".json":
         read = _plan(file, None)
-        _print(tables.tiers(read.environment))
-        _print(tables.steps(read))
+        _print(tiers(read.environment))
+        _print(steps(read))
         click.echo(f"{file}: a sound plan, sha256 {read.digest}")
         return
     loaded = load(file)
-    _print(tables.tiers(loaded.environment if isinstance(loaded, Scenario) else loaded))
+    _print(tiers(loaded.environment if isinstance(loaded, Scenario) else loaded))
     if isinstance(loaded, Scenario):
-        _print(tables.strategies(loaded))
+        _print(strategies(loaded))
         for warning in warnings_of(loaded):
             click.echo(_wrapped(f"warning: {warning}"))
         plans = build_plans(loaded)
@@ -314,7 +316,7 @@ def _plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | 
 
 
 def _print(table: Table) -> None:
-    from simdeploy.report.tables import text
+    from simdeploy.tables import text
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
     click.echo(text(table, width))

@@ -19,6 +19,7 @@ from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import Demand
 from simdeploy.environment.durations import ZERO, Duration
 from simdeploy.errors import InvalidDocument, Path, Problem
+from simdeploy.tables import html_table
 from simdeploy.units import Bytes, Fraction, PerSecond, Seconds
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -350,9 +351,9 @@ class Environment(Frozen):
         return tuple(sorted(reached))
 
     def _repr_html_(self) -> str:
-        from simdeploy.report.tables import environment_html  # a notebook's view; the library itself never looks up
+        from simdeploy.environment.overview import tiers
 
-        return environment_html(self)
+        return html_table(tiers(self))
 
 
 def _problems(env: Environment) -> list[Problem]:

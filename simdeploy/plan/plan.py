@@ -20,6 +20,7 @@ from simdeploy.errors import InvalidDocument, PlanError
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.steps import Seconds, Step
+from simdeploy.tables import html_table
 
 
 class Start(Frozen):
@@ -167,9 +168,9 @@ class Plan(Frozen):
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def _repr_html_(self) -> str:
-        from simdeploy.report.tables import plan_html  # a notebook's view; the library itself never looks up
+        from simdeploy.plan.overview import steps
 
-        return plan_html(self)
+        return html_table(steps(self))
 
 
 def _check_steps(plan: Plan) -> None:

@@ -15,6 +15,7 @@ from simdeploy.errors import InvalidDocument, Path, Problem
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
 from simdeploy.planning.batches import Batches, Minimum, Rounding, Size, cutting_keys, problems_of
+from simdeploy.tables import html_table
 from simdeploy.units import Seconds
 
 
@@ -140,9 +141,9 @@ class Scenario(Frozen):
         return {w: s for s in stores if self.partition(strategy, s).migration == "offline" for w in self.writers(s)}
 
     def _repr_html_(self) -> str:
-        from simdeploy.report.tables import scenario_html  # a notebook's view; the library itself never looks up
+        from simdeploy.planning.overview import strategies
 
-        return scenario_html(self)
+        return html_table(strategies(self))
 
 
 def _problems(scenario: Scenario) -> list[Problem]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pathlib
 import sys
 
+from simdeploy.environment.overview import tiers
 from simdeploy.planning.loading import load_scenario
-from simdeploy.report import figures, tables
+from simdeploy.planning.overview import strategies
+from simdeploy.report import figures
+from simdeploy.study import overview
 from simdeploy.study.comparison import Comparison, compare
+from simdeploy.tables import markdown
 
 REPLICATIONS, SEED = 1000, 1
 
@@ -26,19 +30,19 @@ def report(comparison: Comparison, path: pathlib.Path) -> str:
     """The comparison of the scenario at *path* as Markdown; the same scenario gives the same text."""
     name, recommended = name_of(path), comparison.recommended
     environment = comparison.scenario.environment
-    goals = [f"## Goals\n\n{tables.markdown(tables.goals_met(comparison))}"] if comparison.scenario.goals else []
+    goals = [f"## Goals\n\n{markdown(overview.goals_met(comparison))}"] if comparison.scenario.goals else []
     parts = [
         f"# {comparison.scenario.title or comparison.scenario.name}",
         f"**Recommended: {recommended}.** {_sentence(comparison.because)} {comparison.causes[recommended].sentence}",
         f"Made by `make reports`; the same numbers: `simdeploy compare {path.as_posix()} --replications {REPLICATIONS} --seed {SEED}`.",
-        f"## Strategies\n\n{tables.markdown(tables.compared(comparison))}",
+        f"## Strategies\n\n{markdown(overview.compared(comparison))}",
         f"![Capacity against demand over time, one panel per strategy]({name}/capacity.png)",
         *goals,
-        f"## {tables.differences(comparison).title}\n\n{tables.markdown(tables.differences(comparison))}",
+        f"## {overview.differences(comparison).title}\n\n{markdown(overview.differences(comparison))}",
         "## Where the cost comes from\n\n" + "\n".join(f"- **{n}**: {cause.sentence}" for n, cause in comparison.causes.items()),
         f"## Schedule of {recommended}\n\n![Its steps over time, every duration at its mean]({name}/gantt.png)",
-        f"## Environment and strategies\n\n{tables.markdown(tables.tiers(environment))}",
-        tables.markdown(tables.strategies(comparison.scenario)),
+        f"## Environment and strategies\n\n{markdown(tiers(environment))}",
+        markdown(strategies(comparison.scenario)),
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 

@@ -18,6 +18,7 @@ from simdeploy.plan.trace import Trace
 from simdeploy.simulation import statistics
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
+from simdeploy.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,9 +115,9 @@ class Outcome(NamedTuple):
         return json.dumps(content, indent=1, allow_nan=False)
 
     def _repr_html_(self) -> str:
-        from simdeploy.report.tables import outcome_html  # a notebook's view; the library itself never looks up
+        from simdeploy.simulation.overview import forecast
 
-        return outcome_html(self)
+        return html_table(forecast(self))
 
 
 def _statistic(name: str, values: Floats) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
 from simdeploy.study.causes import Cause, cause_of
+from simdeploy.tables import html_table
 from simdeploy.units import format_s
 
 if TYPE_CHECKING:
@@ -115,9 +117,11 @@ class Comparison(NamedTuple):
         }
 
     def _repr_html_(self) -> str:
-        from simdeploy.report.tables import comparison_html  # a notebook's view; the library itself never looks up
+        from simdeploy.study import overview
 
-        return comparison_html(self)
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in overview.verdict(self).splitlines())
+        tables = (overview.compared(self), overview.goals_met(self), overview.differences(self))
+        return said + "".join(map(html_table, tables))
 
 
 def compare(

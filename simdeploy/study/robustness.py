@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
 from simdeploy.study.comparison import chosen, finite, interval, mean_of, recommend, with_unit, words
+from simdeploy.tables import html_table
 
 REPLICATIONS = statistics.replications_needed(0.99)
 """Of each variant: the fewest that support every statistic that a goal may be about."""
@@ -129,9 +131,10 @@ class Robustness(NamedTuple):
         }
 
     def _repr_html_(self) -> str:
-        from simdeploy.report.tables import robustness_html  # a notebook's view; the library itself never looks up
+        from simdeploy.study.overview import robust
 
-        return robustness_html(self)
+        table = robust(self)
+        return f"<p>{html.escape(self.sentence)}</p>{html_table(table) if table.rows else ''}"
 
 
 def vary_inputs(

@@ -11,9 +11,10 @@ from simdeploy.cli import main
 from simdeploy.environment.inputs import scaled_input
 from simdeploy.environment.models import Input
 from simdeploy.planning.loading import load_scenario
-from simdeploy.report import tables
 from simdeploy.study.comparison import compare
+from simdeploy.study.overview import robust
 from simdeploy.study.robustness import Robustness, vary_inputs
+from simdeploy.tables import text
 
 SCENARIO = load_scenario("scenarios/canonical/upgrade.yaml")
 MIGRATE, EXPAND = "services.sql.actions.migrate.duration", "services.sql.actions.expand.duration"
@@ -94,7 +95,7 @@ def test_a_value_that_cannot_be_is_said_and_not_fatal():
 
     (size,) = found.inputs
     assert not size.half.problem and "must be finite" in size.double.problem and size.double.recommended is None
-    assert "not possible" in tables.text(tables.robust(found))
+    assert "not possible" in text(robust(found))
 
 
 def test_a_zero_and_a_rule_have_neither_half_nor_double():
@@ -124,7 +125,7 @@ def whole() -> Robustness:
 
 
 def test_the_table_has_80_columns_and_counts_what_changes_nothing():
-    said = tables.text(tables.robust(whole()))
+    said = text(robust(whole()))
 
     assert max(map(len, said.splitlines())) <= 80
     assert "sql.expand.duration" in said and "store.size" not in said

@@ -1,0 +1,38 @@
+"""A plan at a glance, and how the values of metrics are written."""
+
+from __future__ import annotations
+
+import math
+
+from simdeploy.plan.metrics import METRICS
+from simdeploy.plan.plan import Plan
+from simdeploy.tables import Table
+from simdeploy.units import format_s
+
+
+def number(metric: str, value: float | None) -> str:
+    """*value* of *metric* for reading: '3.5 s', '12,041', '80.0 %'; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    unit = METRICS[metric].unit
+    if unit == "s":
+        return format_s(value)
+    if metric == "availability":
+        return f"{100 * value:.4g} %"
+    if unit in ("share", "probability"):
+        return f"{100 * value:.1f} %"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def steps(plan: Plan) -> Table:
+    """One row per step of a plan."""
+    rows = [
+        (s.id, s.on or "desk", "-" if s.kind == "judge" else str(s.duration), ", ".join((*s.needs, *s.after)) or "start")
+        for s in plan.steps
+    ]  # fmt: skip
+    return Table(
+        f"{plan.source.scenario}, {plan.source.strategy}: {len(rows)} steps",
+        ("step", "on", "takes", "comes after"),
+        rows,
+        left=(0, 1, 2, 3),
+    )

@@ -1,0 +1,131 @@
+"""A comparison and its robustness at a glance."""
+
+from __future__ import annotations
+
+import math
+
+from simdeploy.plan.metrics import METRICS
+from simdeploy.plan.overview import number
+from simdeploy.simulation import statistics
+from simdeploy.simulation.outcome import GoalResult
+from simdeploy.study.comparison import Comparison, words
+from simdeploy.study.robustness import FACTORS, Robustness, Variant
+from simdeploy.tables import Table
+from simdeploy.units import TIME
+
+
+def compared(comparison: Comparison) -> Table:
+    """One row per strategy: the metrics that decide most."""
+    columns = (("downtime_s", "downtime\np95"), ("failed_requests", "failed\nmean"), ("lost_capacity", "capacity\nlost"),
+               ("makespan_s", "makespan\np95"), ("single_fault_s", "at risk\nmean"), ("added_exposure_s", "data\nrisk"))  # fmt: skip
+    rows = []
+    for name, outcome in comparison.outcomes.items():
+        cells = [_marked(comparison, name)]
+        for metric, heading in columns:
+            values = outcome.values[metric]
+            estimate = statistics.mean(values)
+            cells.append(number(metric, statistics.quantile(values, 0.95) if "p95" in heading else estimate.mean if estimate else None))
+        rows.append(tuple(cells))
+    note = (
+        "* recommended   - dominated by another strategy\n"
+        "capacity lost: requests that the steady capacity could have served, mean\n"
+        "at risk: time in which the loss of one more machine is not survived\n"
+        "data risk (p95): how much more a lost store would cost than one left alone"
+    )
+    title = f"{comparison.scenario.title or comparison.scenario.name}: {comparison.replications:,} replications, seed {comparison.seed}"
+    return Table(title, ("strategy", *(h for _, h in columns)), rows, note)
+
+
+def goals_met(comparison: Comparison) -> Table:
+    """One row per strategy, one column per goal: whether it is met, and in what share of the replications."""
+    goals = comparison.scenario.goals
+    header = ("strategy", *(f"[{i}]" for i in range(1, len(goals) + 1)))
+    rows = [(_marked(comparison, name), *map(_met, results)) for name, results in comparison.goals.items()]
+    note = "\n".join(f"[{i}] {goal.text}" for i, goal in enumerate(goals, start=1))
+    return Table("Goals, and the share of the replications that keep each goal's bound", header, rows, note)
+
+
+def differences(comparison: Comparison) -> Table:
+    """One row per strategy: what it costs more (+) or less (-) than the baseline, with 95 % intervals, in up to three metrics."""
+    wanted = dict.fromkeys(("downtime_s", *comparison.scenario.prefer))
+    metrics = [m for m in wanted if any(_moves(comparison, n, m) for n in comparison.outcomes)][:3]
+    rows = [
+        (_marked(comparison, name), *(_difference(comparison, name, m) for m in metrics))
+        for name in comparison.outcomes
+        if name != comparison.baseline
+    ]
+    header = ("strategy", *(m.removesuffix("_s").replace("_", " ") for m in metrics))
+    return Table(f"Difference to {comparison.baseline} under the same luck (mean ± 95 % interval)", header, rows)
+
+
+def robust(robustness: Robustness) -> Table:
+    """Two rows per assumed input that changes something or cannot be varied: what halving and what doubling it does."""
+    shown = [i for i in robustness.inputs if i.changes_something or i.half.problem or i.double.problem]
+    rows = []
+    for given in shown:
+        places = (given.at.removeprefix("services.").replace(".actions.", "."), f"  {given.was}")
+        rows += [(place, *_varied(robustness, v)) for place, v in zip(places, (given.half, given.double), strict=True)]
+    metric, name, outcome = words(robustness.metric), robustness.recommended, robustness.outcome
+    as_it_is = statistics.mean(outcome.values[robustness.metric])
+    problems = [f"{i.at} cannot be {FACTORS[v.factor]}: {v.problem}" for i in shown for v in (i.half, i.double) if v.problem]
+    notes = [
+        f"{metric}: mean of {name}, against {number(robustness.metric, as_it_is.mean if as_it_is else None)} as it is",
+        f"goals: those that {name} then meets or misses",
+        *problems,
+        f"assumed numbers that change none of this: {len(robustness.inputs) - len(shown)}",
+    ]
+    title = f"Assumed numbers, halved and doubled one at a time: {outcome.replications:,} replications, seed {outcome.seed}"
+    return Table(title, ("input", "is", metric.replace(" ", "\n"), "goals", "recommended"), rows, "\n".join(notes), left=(0, 1, 3, 4))
+
+
+def verdict(comparison: Comparison) -> str:
+    """Two sentences: which strategy and why, and what its cost comes from."""
+    return f"Recommended: {comparison.recommended}; {comparison.because}.\n{comparison.causes[comparison.recommended].sentence}"
+
+
+def _varied(robustness: Robustness, variant: Variant) -> tuple[str, ...]:
+    """How far the metric moves, which goals are met or missed that were not, and what is then recommended."""
+    if variant.recommended is None:
+        return (FACTORS[variant.factor], "-", "", "not possible")
+    moved = variant.difference.mean if variant.difference else math.nan
+    turned = [
+        f"{'meets' if now.met else 'misses'} [{k}]"
+        for k, (now, was) in enumerate(zip(variant.goals, robustness.goals, strict=True), start=1)
+        if now.met != was.met
+    ]
+    recommended = "same" if variant.recommended == robustness.recommended else variant.recommended
+    return (FACTORS[variant.factor], f"{'+' * (moved > 0)}{number(robustness.metric, moved)}", "\n".join(turned), recommended)
+
+
+def _marked(comparison: Comparison, name: str) -> str:
+    return f"{'*' if name == comparison.recommended else '-' if comparison.dominated[name] else ' '} {name}"
+
+
+def _met(result: GoalResult) -> str:
+    if result.met is None:
+        return "?"
+    share = f" {100 * result.probability:.3g} %" if result.probability is not None else ""
+    return f"{'met' if result.met else 'MISSED'}{share}"
+
+
+def _moves(comparison: Comparison, name: str, metric: str) -> bool:
+    difference = comparison.difference(name, metric)
+    return difference is not None and difference.ci95 not in (None, (0.0, 0.0))
+
+
+def _difference(comparison: Comparison, name: str, metric: str) -> str:
+    difference = comparison.difference(name, metric)
+    if difference is None or difference.ci95 is None:
+        return "-"
+    half = (difference.ci95[1] - difference.ci95[0]) / 2
+    unit, scale = "", 1.0
+    if METRICS[metric].unit == "s":
+        unit, scale = next(((f" {u}", TIME[u]) for u in ("h", "min") if abs(difference.mean) >= 2 * TIME[u]), (" s", 1.0))
+    mean = difference.mean / scale
+    return (
+        f"{mean:+,.0f} ± {half / scale:,.0f}{unit}"
+        if abs(mean) >= 1000
+        else f"{mean:+.3g} ± {half / scale:.2g}{unit}"
+        if difference.mean
+        else "0"
+    )
