@@ -307,3 +307,62 @@ def test_13_what_is_offered_is_served_or_failed(plan, seed):
 
     assert found["failed_requests"][0] + served == pytest.approx(offered)
     assert offered == pytest.approx(plan.environment.demand.peak_per_s * max(path.end_s, 400.0))
+
+
+def test_a_monitor_that_restarts_afterwards_changes_nothing_before():
+    """Web 3 x 100 under 150: w0 out for 60 s, w1 with it for 100 s; 3,000 fail while one box serves, whoever watches."""
+    env = farm(3, 100.0, 150.0)
+    services = env.services | {"mon": env.services["web"].model_copy(update={"role": "monitoring", "on": ("m",), "capacity_per_s": None})}
+    watched = env.model_copy(update={"services": services, "machines": (*env.machines, env.machines[0].model_copy(update={"name": "m"}))})
+    both = (*lane("web@w0", out_s=60.0), *lane("web@w1", out_s=100.0))
+    restart = (
+        Step(
+            id="mon/out",
+            target="mon@m",
+            on="m",
+            duration=fixed(20.0),
+            after=("code/web@w1/start",),
+            begin=(("out", "mon@m"),),
+            end=(("serve", "mon@m"),),
+        ),
+    )
+
+    alone = run(Plan(environment=env, steps=both))
+    followed = run(Plan(environment=watched, steps=(*both, *restart)))
+
+    assert 3000 == alone["failed_requests"][0] == followed["failed_requests"][0]
+    assert 20 == followed["blind_s"][0] == followed["unobserved_change_s"][0]
+
+
+def test_demand_that_changes_is_measured_from_a_trace_as_in_the_run():
+    env = farm(1, 100.0, 50.0)
+    demand = type(env.demand).model_validate({"steps": [{"at_s": 0, "rate_per_s": 50}, {"at_s": 100, "rate_per_s": 150}]})
+    plan = Plan(environment=env.model_copy(update={"demand": demand}), steps=(Step(id="wait", duration=fixed(120.0)),), horizon_s=120.0)
+
+    assert 1000 == run(plan)["failed_requests"][0] == measure(plan, one_trace(plan, 0)).values["failed_requests"]
+
+
+def crashing(*crashes, steps, **fields) -> Plan:
+    env = farm(2, 100.0, 50.0)
+    dying = [{"machine": m, "at_s": at, "for_s": length} for m, at, length in crashes]
+    return Plan.model_validate({"environment": env, "steps": steps, "crashes": dying, **fields})
+
+
+def test_a_machine_that_dies_twice_at_once_is_back_when_both_are_over():
+    plan = crashing(("w0", 10, 50), ("w0", 20, 10), steps=(Step(id="a", on="w0", duration=fixed(30.0)),))
+
+    found = run(plan)
+
+    assert (1, 90) == (found["success"][0], found["makespan_s"][0])  # broken at 10, again from 60
+
+
+def test_an_abort_does_not_wait_for_a_machine_that_is_dead():
+    steps = (
+        Step(id="waits", on="w0", duration=fixed(30.0)),
+        Step(id="fails", duration=fixed(40.0), p_fail=1.0, fatal=True),
+        Step(id="undo", section="rollback", duration=fixed(10.0)),
+    )
+
+    found = run(crashing(("w0", 10, None), steps=steps, on_abort="rollback"))
+
+    assert (1, 50) == (found["rolled_back"][0], found["makespan_s"][0])

@@ -138,7 +138,7 @@ class Action(Frozen):
     """Pause before each of them."""
     timeout_s: Seconds | None = Field(default=None, alias="timeout")
     """Ends an attempt, which then has failed."""
-    times: int = Field(default=1, ge=1)
+    times: int = Field(default=1, ge=1, le=1000)
     """How often it is done in a row (a backfill in chunks)."""
     capacity_left: Fraction = 1.0
     """Share of its capacity that the instance keeps while the action runs; 0 = a lock."""

@@ -273,10 +273,7 @@ def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None
     steps, services = plan.wiring.position, layout.service_index
     machines = plan.environment.machine_index
     bad = any(r.kind == "bad_release" for r in trace.records)
-    first = next(
-        (float(r.value) for r in trace.records if r.kind == "demand"), plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1]
-    )
-    meter = Meter(layout, book, first, bad)
+    meter = Meter(layout, book, plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1], bad)
     state = meter.state
     now = 0.0
     for record in trace.records:

@@ -19,6 +19,7 @@ from simdeploy.environment.models import Environment, did_you_mean
 from simdeploy.errors import InvalidDocument, PlanError
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
+from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.steps import Seconds, Step
 from simdeploy.tables import html_table
 
@@ -150,6 +151,8 @@ class Plan(Frozen):
         """The plan that `to_json` wrote. Raises PlanError for anything else."""
         try:
             return cls.model_validate(json.loads(text))
+        except RecursionError:
+            raise PlanError("is nested too deeply for a plan; name a file written by 'simdeploy plan'") from None
         except json.JSONDecodeError as error:
             raise PlanError(
                 f"is no JSON at line {error.lineno}, column {error.colno}: {error.msg}; name a file written by 'simdeploy plan'"
@@ -215,6 +218,16 @@ def _check_names(plan: Plan) -> None:
                 if names is not None and value not in names and not (value is None and kind.endswith("?")):
                     which = f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}"
                     raise PlanError(f"{which}; {did_you_mean(str(value), list(names))}")
+        for verb, service in [(str(e[0]), str(e[1])) for e in (*step.begin, *step.end) if e[0] in ("lead", "schema", "point", "restore")]:
+            role = env.services[service].role
+            if role != "datastore" and (verb != "lead" or role not in ("leader_elected", "quorum")):
+                wanted = "a leader-elected, quorum or datastore service" if verb == "lead" else "a datastore"
+                raise PlanError(f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}")
+    for name in set(plan.start.leaders) - set(env.services):
+        raise PlanError(f"the start state names a leader of {name!r}, which is no service; {did_you_mean(name, list(env.services))}")
+    for metric in plan.prefer:
+        if metric not in METRICS:
+            raise PlanError(f"the plan prefers {metric!r}, which is no metric; {did_you_mean(metric, list(METRICS))}")
     for name in (*plan.start.absent, *plan.start.out, *plan.start.leaders.values()):
         if name not in env.instances:
             raise PlanError(f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}")

@@ -173,8 +173,9 @@ class State:
         self.demand_per_s = rate_per_s
 
     def mark(self, name: tuple[str, int], old: int, new: int) -> None:
-        """Count something beside the instances (running steps on unobserved machines) into the signature."""
-        self._attribute(name, old, new)
+        """Count something beside the instances (running steps on unobserved machines) into the signature; none adds nothing."""
+        weight = self.layout.signature.weight
+        self.signature += (weight(name, new) if new else 0) - (weight(name, old) if old else 0)
 
     def mode(self, i: int) -> int:
         """How the instance at position *i* stands."""

@@ -13,7 +13,7 @@ from simdeploy.plan.effects import Effect
 Kind = Literal["step", "gate", "judge"]
 Section = Literal["main", "rollback"]
 Reaction = Literal["rollback", "halt"]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Judge(Frozen):

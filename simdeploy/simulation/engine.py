@@ -18,10 +18,13 @@ from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout
 from simdeploy.plan.measurement import Meter, Run
 from simdeploy.plan.plan import Crash, Plan
-from simdeploy.plan.progress import FAILED, SUCCEEDED, Progress, Result, order
+from simdeploy.plan.progress import FAILED, MAIN, SUCCEEDED, Progress, Result, order
 from simdeploy.plan.state import Timer
 from simdeploy.plan.trace import Record, Trace
 from simdeploy.simulation.sampler import Draws, Stream, stream_names
+
+FAR_S = 30 * 86400.0
+"""How far ahead changes of demand are known at least."""
 
 
 class Engine:
@@ -33,7 +36,9 @@ class Engine:
         self.book = FactBook(self.layout)
         self.order = order(plan)
         self.names: list[Stream] = stream_names(plan)
-        self.demand = plan.environment.demand
+        far_s = max(10 * (plan.horizon_s or 0.0), FAR_S)
+        self.demand = plan.environment.demand.levels(far_s, plan.start.starts_at_s)
+        """(moment [s], rate [req/s]) far beyond any plausible end; a run follows them one at a time."""
         self.machine = [s.on for s in plan.steps]
 
     def runs(self, draws: Draws) -> Iterator[Run]:
@@ -59,8 +64,7 @@ class _Replication:
         self._durations, self._failing, self._records = durations, failing, records
         self._env = simpy.Environment()
         self._progress = Progress(engine.order)
-        levels = engine.demand.levels(0.0, engine.plan.start.starts_at_s)
-        self._meter = Meter(engine.layout, engine.book, levels[0][1], draws.bad(r))
+        self._meter = Meter(engine.layout, engine.book, engine.demand[0][1], draws.bad(r))
         self._due: list[int] = []
         self._world: list[Any] = []
         self._current: dict[int, simpy.Event] = {}
@@ -71,6 +75,9 @@ class _Replication:
         """Of the same: the number of its latest draw; an attempt that a crash broke costs a draw and no retry."""
         self._delayed: set[int] = set()
         self._broken: dict[str, list[int]] = {}
+        """Machine that is dead -> the steps whose attempts its death broke."""
+        self._deaths: dict[str, int] = {}
+        """Of each dead machine: how many crashes hold it down."""
         self._repairs = 0
         self._timers: dict[Stream, int] = {}
         self._finished = False
@@ -82,7 +89,7 @@ class _Replication:
             self._record("bad_release", "release")
         for crash in plan.crashes:
             self._at(crash.at_s, partial(self._crash, crash))
-        self._demand(iter(self._levels()))
+        self._demand(iter(self._engine.demand))
         if env.peek() > 0:
             self._settle()
         while not self._finished:
@@ -90,12 +97,6 @@ class _Replication:
         outcome = self._progress.outcome or "stuck"
         stuck_at_s = env.now if outcome == "stuck" else 0.0
         return self._meter.close(outcome, max(self._meter.makespan_s, plan.horizon_s or 0.0, stuck_at_s))
-
-    def _levels(self) -> list[tuple[float, float]]:
-        """Changes of demand: known far beyond any plausible end, followed one at a time."""
-        plan = self._engine.plan
-        far = max(10 * (plan.horizon_s or 0.0), 30 * 86400.0)
-        return self._engine.demand.levels(far, plan.start.starts_at_s) if self._engine.demand.rate_per_s is None else [(0.0, 0.0)]
 
     def _demand(self, levels: Iterator[tuple[float, float]]) -> None:
         next(levels)
@@ -144,15 +145,16 @@ class _Replication:
                 act()
         progress = self._progress
         while True:
+            if progress.passed:
+                self._pass()
             verdicts = progress.judged()
             for judge, verdict in verdicts:
                 self._record("ended", judge, verdict)
                 self._meter.makespan_s = now
                 if verdict == FAILED:
                     self._meter.failed(now)
-            if progress.aborting == "rollback" and self._delayed:
-                for step in sorted(self._delayed):
-                    self._end(step, FAILED)
+            if progress.aborting == "rollback" and progress.section == MAIN:
+                self._give_up()
             begun = progress.started()
             if progress.passed:
                 self._pass()
@@ -177,6 +179,13 @@ class _Replication:
             self._record("ended", step, result)
         self._meter.makespan_s = self._env.now
         self._progress.passed.clear()
+
+    def _give_up(self) -> None:
+        """While rolling back no further attempt begins: what waits for one has failed."""
+        for step in sorted([*self._delayed, *(i for steps in self._broken.values() for i in steps)]):
+            self._end(step, FAILED)
+        for steps in self._broken.values():
+            steps.clear()
 
     def _begin(self, step: int) -> None:
         self._meter.began(step, self._env._now)
@@ -240,7 +249,8 @@ class _Replication:
         state.crashed(plan.environment.machine_index[crash.machine], self._env.now)
         self._progress.machine_down(crash.machine)
         hit = [i for i in self._current if self._engine.machine[i] == crash.machine and i not in self._delayed]
-        self._broken[crash.machine] = []
+        self._broken.setdefault(crash.machine, [])
+        self._deaths[crash.machine] = self._deaths.get(crash.machine, 0) + 1
         for step in sorted(hit):
             del self._current[step]
             if plan.after_crash == "retry" and self._progress.aborting != "rollback":
@@ -255,14 +265,14 @@ class _Replication:
 
     def _repair(self, machine: str) -> None:
         self._repairs -= 1
+        self._deaths[machine] -= 1
+        if self._deaths[machine]:
+            return
         self._record("repaired", machine)
         self._meter.state.repaired(self._engine.plan.environment.machine_index[machine], self._env.now)
         self._progress.machine_up(machine)
-        for step in self._broken.pop(machine, []):
-            if self._progress.aborting == "rollback":
-                self._end(step, FAILED)
-            else:
-                self._attempt(step)
+        for step in self._broken.pop(machine):
+            self._attempt(step)
 
     def _next(self, name: Stream) -> int:
         """How often *name* was met before in this run."""
