@@ -48,8 +48,13 @@ def farm(count: int, capacity: float, demand: float, **fields: Any) -> Environme
 
 def lane(instance: str, after: tuple[str, ...] = (), out_s: float = 60.0, take: str = "drain", **first: Any) -> tuple[Step, ...]:
     """Take an instance out, change it for *out_s* in all, give it back."""
-    work = Step(id=f"code/{instance}/install", target=instance, duration=fixed(out_s), after=after, begin=((take, instance),), **first)
-    back = Step(id=f"code/{instance}/start", target=instance, needs=(work.id,), end=(("version", instance, "2"), ("serve", instance)))
+    machine = instance.split("@")[1]
+    work = Step(
+        id=f"code/{instance}/install", target=instance, on=machine, duration=fixed(out_s), after=after, begin=((take, instance),), **first
+    )
+    back = Step(
+        id=f"code/{instance}/start", target=instance, on=machine, needs=(work.id,), end=(("version", instance, "2"), ("serve", instance))
+    )
     return work, back
 
 

@@ -315,20 +315,18 @@ def test_a_monitor_that_restarts_afterwards_changes_nothing_before():
     services = env.services | {"mon": env.services["web"].model_copy(update={"role": "monitoring", "on": ("m",), "capacity_per_s": None})}
     watched = env.model_copy(update={"services": services, "machines": (*env.machines, env.machines[0].model_copy(update={"name": "m"}))})
     both = (*lane("web@w0", out_s=60.0), *lane("web@w1", out_s=100.0))
-    restart = (
-        Step(
-            id="mon/out",
-            target="mon@m",
-            on="m",
-            duration=fixed(20.0),
-            after=("code/web@w1/start",),
-            begin=(("out", "mon@m"),),
-            end=(("serve", "mon@m"),),
-        ),
+    restart = Step(
+        id="mon/out",
+        target="mon@m",
+        on="m",
+        duration=fixed(20.0),
+        after=(both[-1].id,),
+        begin=(("out", "mon@m"),),
+        end=(("serve", "mon@m"),),
     )
 
     alone = run(Plan(environment=env, steps=both))
-    followed = run(Plan(environment=watched, steps=(*both, *restart)))
+    followed = run(Plan(environment=watched, steps=(*both, restart)))
 
     assert 3000 == alone["failed_requests"][0] == followed["failed_requests"][0]
     assert 20 == followed["blind_s"][0] == followed["unobserved_change_s"][0]
