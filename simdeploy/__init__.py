@@ -1,7 +1,7 @@
 """simdeploy forecasts deployments of multi-tier services before anything is touched.
 
     >>> import simdeploy
-    >>> scenario = simdeploy.load("scenarios/canonical/upgrade.yaml")
+    >>> scenario = simdeploy.load_scenario("scenarios/canonical/upgrade.yaml")
     >>> comparison = simdeploy.compare(scenario, replications=100)
     >>> comparison.recommended
     'drain-expand-parallel'
@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simdeploy.environment.files import load_environment
     from simdeploy.environment.models import Environment
     from simdeploy.errors import SimdeployError
     from simdeploy.plan.measurement import measure
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
     from simdeploy.plan.steps import Step
     from simdeploy.plan.trace import Trace
-    from simdeploy.planning.loading import load
+    from simdeploy.planning.loading import load_scenario
     from simdeploy.planning.scenario import Scenario
     from simdeploy.planning.upgrade import build_plan
     from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
@@ -48,7 +49,8 @@ _HOMES = {
     "differences_figure": "report.figures",
     "distributions_figure": "report.figures",
     "gantt_figure": "report.figures",
-    "load": "planning.loading",
+    "load_environment": "environment.files",
+    "load_scenario": "planning.loading",
     "measure": "plan.measurement",
     "simulate": "simulation.outcome",
     "trace": "simulation.outcome",
@@ -73,7 +75,8 @@ __all__ = [
     "differences_figure",
     "distributions_figure",
     "gantt_figure",
-    "load",
+    "load_environment",
+    "load_scenario",
     "measure",
     "simulate",
     "trace",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -52,6 +54,12 @@ class _Program(click.Group):
         except SimdeployError as error:
             click.echo(f"simdeploy: {error}" if "\n" not in str(error) else str(error), err=True)
             ctx.exit(BAD_INPUT)
+        except OSError as error:  # what the library reads and writes it reports itself: this is our own output
+            if error.errno == errno.EPIPE:
+                raise
+            with contextlib.suppress(OSError):
+                click.echo(f"simdeploy: the output cannot be written ({error.strerror}); make room or write elsewhere", err=True)
+            os._exit(1)  # the interpreter would try to write the rest once more
         except KeyboardInterrupt:
             click.echo("simdeploy: interrupted before the first replications were done", err=True)
             ctx.exit(INTERRUPTED)
@@ -318,7 +326,7 @@ def _plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | 
 def _print(table: Table) -> None:
     from simdeploy.tables import text
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+    width = max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80  # narrower would cut numbers
     click.echo(text(table, width))
 
 

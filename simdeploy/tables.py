@@ -25,7 +25,10 @@ def text(table: Table, width: int = 80) -> str:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    rendered = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    cells = [[len(part) for part in column.split("\n")] for column in table.header]
+    natural = [max(*widths, *(len(row[i]) for row in table.rows)) if table.rows else max(widths) for i, widths in enumerate(cells)]
+    padding = 1 if sum(natural) + 2 * len(natural) <= width else 0
+    rendered = RichTable(box=box.SIMPLE_HEAD, padding=(0, padding, 0, 0), show_edge=False)
     for i, heading in enumerate(table.header):
         words = i in table.left
         rendered.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=not words)

@@ -7,6 +7,7 @@ import difflib
 import pathlib
 import types
 import warnings
+from collections.abc import Iterable
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from simdeploy.errors import Fault, FileError, InvalidDocument, Path
+from simdeploy.errors import Fault, FileError, InvalidDocument, Path, Problem
 
 MAX_BYTES = 2_000_000
 MAX_NODES = 200_000
@@ -166,35 +167,43 @@ class Document:
         try:
             return model.model_validate(self.data, context={"units_required": True}, by_alias=True, by_name=False)
         except InvalidDocument as error:
-            self._note(error)
+            self._note(error.problems)
         except ValidationError as error:
             errors = [e for e in error.errors(include_url=False) if e["loc"] != (without,)]
             for item in errors:
                 path = self._known(item["loc"])
                 at = self._keys.get(path) if item["type"] == "extra_forbidden" else None
                 self.fault(path, _message(item["type"], item["msg"], item["input"], item["loc"], model), at)
-            harmless = all(e["type"] == "extra_forbidden" or (e["type"] == "unit" and isinstance(e["input"], int | float)) for e in errors)
-            if without is None and harmless:
-                self._check_the_rest(model, [self._known(e["loc"]) for e in errors if e["type"] == "extra_forbidden"])
+            if without is None:
+                bare = [e["type"] == "unit" and isinstance(e["input"], int | float) for e in errors]  # a number that only lacks its unit
+                self._check_the_rest(model, [self._known(e["loc"]) for e, lacks_unit in zip(errors, bare, strict=True) if not lacks_unit])
         return None
 
-    def _check_the_rest(self, model: type[Model], unknown: list[Path]) -> None:
-        """Look for rules that span fields although units are missing and keys are unknown: as if it were not so."""
+    def _check_the_rest(self, model: type[Model], wrong: list[Path]) -> None:
+        """Look for rules that span fields although some values are wrong by themselves: with those left out.
+
+        What then is wrong right beside a value that was left out may come from that, and is not reported.
+        """
         data = copy.deepcopy(self.data)
-        for path in unknown:
+        for path in wrong:
             holder: Any = data
-            for part in path[:-1]:
-                holder = holder[part]
-            del holder[path[-1]]
+            try:
+                for part in path[:-1]:
+                    holder = holder[part]
+                if isinstance(holder, dict):
+                    del holder[path[-1]]
+            except (KeyError, IndexError, TypeError):
+                continue  # gone already with what was around it
+        beside = {path[:-1] or path for path in wrong}
         try:
             model.model_validate(data, by_alias=True, by_name=False)
         except InvalidDocument as error:
-            self._note(error)
+            self._note([p for p in error.problems if not any(p.path[: len(b)] == b for b in beside)])
         except ValidationError:
             pass  # what is left does not hold together; its faults are noted already
 
-    def _note(self, error: InvalidDocument) -> None:
-        for problem in error.problems:
+    def _note(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
             self.fault(problem.path, problem.message)
 
     def _known(self, path: Path) -> Path:
@@ -214,6 +223,12 @@ def _merged(base: Any, over: Any, whole: frozenset[str]) -> Any:
 
 def _message(kind: str, text: str, given: object, path: Path, model: type[BaseModel]) -> str:
     key = path[-1] if path else "document"
+    if key == "[key]":  # pydantic's word for the key of a mapping
+        path, kind, key = path[:-1], "literal_error", path[-2]
+    if kind in ("tuple_type", "list_type"):
+        return f"{key}: must be a list; write [{given}]" if isinstance(given, str | int | float) else f"{key}: must be a list"
+    if kind in ("model_type", "dict_type"):
+        return f"{key}: {given!r:.60} must be a mapping of keys and values, such as {{name: web1}}"
     if kind == "extra_forbidden":
         known = _keys_at(model, path[:-1])
         near = difflib.get_close_matches(str(key), known, n=1)

@@ -13,6 +13,9 @@ from typing import NamedTuple
 from simdeploy.environment.models import Backup, LogArchive, Standby, Store
 from simdeploy.plan.state import StoreEvent
 
+LOOKED_AT = 32
+"""Of very many jumps of a periodic copy, so many first and last ones are looked at: those between are like them."""
+
 
 class Phases(NamedTuple):
     """Where the periodic copies of a store stand when a plan starts: fractions of their periods in [0, 1)."""
@@ -56,10 +59,15 @@ class Risk(NamedTuple):
     lost_s: float | None
     """The moment writing stopped before the loss; None without one."""
     added_exposure_s: float
+    exposure_max_s: float
+    """The largest E(t) while the plan ran; inf where nothing bounds it."""
 
 
-def risk(store: Store, events: list[StoreEvent], standbys: int, end_s: float, phases: Phases) -> Risk:
-    """What *events* did to a store that *standbys* other instances followed at the start, up to *end_s*."""
+def risk(store: Store, events: list[StoreEvent], standbys: int, end_s: float, phases: Phases, makespan_s: float | None = None) -> Risk:
+    """What *events* did to a store that *standbys* other instances followed at the start, up to *end_s*.
+
+    The largest exposure is that of [0, *makespan_s*] (by default to *end_s* too).
+    """
     loss, lost_at_s = 0.0, None
     lag = lag_s(store)
     followed: list[tuple[float, float, bool]] = []
@@ -88,7 +96,40 @@ def risk(store: Store, events: list[StoreEvent], standbys: int, end_s: float, ph
         if lag is not None and standbys
         else 0.0
     )
-    return Risk(loss, lost_at_s, added)
+    return Risk(loss, lost_at_s, added, _largest(store, followed, lag, points, phases, end_s if makespan_s is None else makespan_s))
+
+
+def _largest(
+    store: Store,
+    followed: list[tuple[float, float, bool]],
+    lag: float | None,
+    points: list[tuple[float, float]],
+    phases: Phases,
+    end_s: float,
+) -> float:
+    """The largest t - R(t) in [0, *end_s*]: just before some R jumps, or at the end."""
+
+    def exposure(t: float) -> float:
+        latest = [recoverable_until(store, math.nextafter(t, -math.inf), phases), *(dated for at, dated in points if at < t)]
+        if lag is not None:
+            latest += [min(t, b) - lag for a, b, on in followed if on and a <= t]  # a standby keeps what it had when it stopped
+        return t - max(latest)
+
+    jumps = [b for _, b, _ in followed if b < end_s] + [at for at, _ in points if at < end_s]
+    if lag is None or not all(on for _, _, on in followed):
+        jumps += _schedule(store, phases, 0.0, end_s)
+    return max(exposure(t) for t in [*jumps, end_s] if t > 0 or t == end_s)
+
+
+def _schedule(store: Store, phases: Phases, a: float, b: float) -> list[float]:
+    """The moments in (a, b) at which a periodic copy becomes of use."""
+    moments: list[float] = []
+    for copy in store.copies:
+        if isinstance(copy, Backup):
+            moments += _moments(copy.every_s, phases.backup, copy.takes_s, a, b)
+        elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
+            moments += _moments(copy.closes_every_s, phases.archive, copy.ships_in_s, a, b)
+    return moments
 
 
 def _added(store: Store, a: float, b: float, lag: float, points: list[tuple[float, float]], phases: Phases) -> float:
@@ -104,17 +145,13 @@ def _added(store: Store, a: float, b: float, lag: float, points: list[tuple[floa
             [a - lag, recoverable_until(store, math.nextafter(t, -math.inf) if before else t, phases)] + [d for at, d in points if made(at)]
         )
 
-    jumps = [at for at, _ in points if a < at < b]
-    for copy in store.copies:
-        if isinstance(copy, Backup):
-            jumps += _moments(copy.every_s, phases.backup, copy.takes_s, a, b)
-        elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-            jumps += _moments(copy.closes_every_s, phases.archive, copy.ships_in_s, a, b)
+    jumps = [at for at, _ in points if a < at < b] + _schedule(store, phases, a, b)
     return max(0.0, max(t - lag - under_plan(t, before=True) for t in [*jumps, b]))
 
 
 def _moments(period_s: float, phase: float, after_s: float, a: float, b: float) -> list[float]:
-    """The moments in (a, b) at which a periodic copy becomes of use."""
+    """The moments in (a, b) at which one periodic copy becomes of use."""
     first = _latest(period_s, phase, a - after_s) + after_s + period_s
     count = max(0, math.ceil((b - first) / period_s))
-    return [first + k * period_s for k in range(count)]
+    looked_at = range(count) if count <= 2 * LOOKED_AT else (*range(LOOKED_AT), *range(count - LOOKED_AT, count))
+    return [first + k * period_s for k in looked_at]

@@ -76,6 +76,8 @@ def _parse(value: Any) -> Any:
         known = ", ".join(STATISTICS)
         raise PydanticCustomError("goal", "{statistic} is no statistic; there are {known}", {"statistic": repr(statistic), "known": known})
     wanted = _value(chance[4], "availability") if chance else None
+    if wanted is not None and wanted > 1:
+        raise PydanticCustomError("goal", "{text}: no probability is over 100 %", {"text": repr(text)[:80]})
     return GoalParts(text, metric, comparison, _value(bound, metric), statistic, wanted)
 
 

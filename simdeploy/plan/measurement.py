@@ -196,8 +196,8 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
     }
     values["capacity_min_fraction"] = values["capacity_min"] / fault_free
     values["capacity_end_fraction"] = values["capacity_end"] / fault_free
-    risks = np.array([_data(plan, book, r, p) for r, p in zip(runs, phases, strict=True)]).reshape(-1, 3)
-    values["data_loss_s"], values["lost_writes"], values["added_exposure_s"] = risks.T
+    risks = np.array([_data(plan, book, r, p) for r, p in zip(runs, phases, strict=True)]).reshape(-1, 4)
+    values["data_loss_s"], values["lost_writes"], values["added_exposure_s"], values["exposure_max_s"] = risks.T
     for outcome in OUTCOMES:
         values[outcome] = np.array([float(r.outcome == outcome) for r in runs])
     return {name: values[name] for name in METRICS}
@@ -225,9 +225,9 @@ def _recovery(plan: Plan, book: FactBook, run: Run) -> float:
     return math.nan
 
 
-def _data(plan: Plan, book: FactBook, run: Run, phases: Mapping[str, Phases]) -> tuple[float, float, float]:
-    """(data_loss_s, lost_writes, added_exposure_s) of a run: the worst store's times, all stores' writes."""
-    loss = writes = added = 0.0
+def _data(plan: Plan, book: FactBook, run: Run, phases: Mapping[str, Phases]) -> tuple[float, float, float, float]:
+    """(data_loss_s, lost_writes, added_exposure_s, exposure_max_s) of a run: the worst store's times, all stores' writes."""
+    loss = writes = added = exposure = 0.0
     layout = book.layout
     for s, service in enumerate(layout.services):
         if service.store is None:
@@ -235,11 +235,12 @@ def _data(plan: Plan, book: FactBook, run: Run, phases: Mapping[str, Phases]) ->
         leader = layout.start_leaders[s]
         standbys = sum(i != leader and layout.conditions[layout.start_codes[i]].mode == 5 for i in layout.members[s])
         events = [e for e in run.store_events if e.service == s]
-        one = risk(service.store, events, standbys, run.end_s, phases[layout.service_names[s]])
+        one = risk(service.store, events, standbys, run.end_s, phases[layout.service_names[s]], run.makespan_s)
         loss, added = max(loss, one.data_loss_s), max(added, one.added_exposure_s)
+        exposure = max(exposure, one.exposure_max_s)
         if one.lost_s is not None:
             writes += _writes(service.store.writes_per_s, run, book, one.lost_s - one.data_loss_s, one.lost_s)
-    return loss, writes, added
+    return loss, writes, added, exposure
 
 
 def _writes(rate_per_s: float | None, run: Run, book: FactBook, since_s: float, until_s: float) -> float:

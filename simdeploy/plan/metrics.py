@@ -31,6 +31,7 @@ METRICS: dict[str, Metric] = {
     "data_loss_s": Metric("s", "lower", True, "acknowledged writes of this long are gone"),
     "lost_writes": Metric("writes", "lower", True, "acknowledged writes that are gone"),
     "added_exposure_s": Metric("s", "lower", False, "largest extra data loss, were a store lost, over the same store left alone"),
+    "exposure_max_s": Metric("s", "lower", False, "largest data loss while the plan runs, were a store lost; inf where nothing bounds it"),
     "rto_s": Metric("s", "lower", True, "from the disaster to validated service at the demanded capacity"),
     "skew_s": Metric("s", "lower", False, "time in which instances of one service serve in mixed versions"),
     "incompatible_s": Metric("s", "lower", False, "time in which a caller serves beside a version or schema that it does not accept"),

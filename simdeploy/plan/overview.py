@@ -14,13 +14,15 @@ def number(metric: str, value: float | None) -> str:
     """*value* of *metric* for reading: '3.5 s', '12,041', '80.0 %'; a dash where there is none."""
     if value is None or math.isnan(value):
         return "-"
+    if math.isinf(value):
+        return "no bound"
     unit = METRICS[metric].unit
     if unit == "s":
         return format_s(value)
     if metric == "availability":
         return f"{100 * value:.4g} %"
     if unit in ("share", "probability"):
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.0f} %" if value in (0, 1) else f"{100 * value:.1f} %"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 

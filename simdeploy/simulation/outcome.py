@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,6 +66,9 @@ class Outcome(NamedTuple):
         """How many replications were done."""
         return len(self.values["makespan_s"])
 
+    def __repr__(self) -> str:
+        return f"<Outcome of {self.plan.source.strategy or 'a plan'}: {self.replications} replications, seed {self.seed}>"
+
     def frame(self) -> pd.DataFrame:
         """One row per replication (index `replication`), one column per metric, in the metrics' units."""
         import pandas as pd
@@ -81,7 +87,9 @@ class Outcome(NamedTuple):
             low, high = (estimate.ci95 if estimate else None) or (None, None)
             quantiles = [statistics.quantile(values, p) for p in (0.5, 0.95, 0.99)]
             rows.append((name, METRICS[name].unit, estimate.mean if estimate else None, low, high, *quantiles))
-        return pd.DataFrame(rows, columns=["metric", "unit", "mean", "ci95_low", "ci95_high", "p50", "p95", "p99"]).set_index("metric")
+        numbers = ["mean", "ci95_low", "ci95_high", "p50", "p95", "p99"]
+        frame = pd.DataFrame(rows, columns=["metric", "unit", *numbers]).set_index("metric")
+        return frame.astype(dict.fromkeys(numbers, float))
 
     def goals(self) -> list[GoalResult]:
         """Each goal of the plan, in order."""
@@ -136,6 +144,8 @@ def simulate(
     plan: Plan, replications: int = 1000, seed: int = 0, jobs: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Outcome:
     """What to expect of *plan* over *replications* runs; see `simulate_all`."""
+    if not isinstance(plan, Plan):
+        raise StudyError(f"a {type(plan).__name__} is no Plan; make one with build_plan(scenario, strategy)")
     return simulate_all({"": plan}, replications, seed, jobs, progress)[""]
 
 
@@ -189,7 +199,7 @@ def _block_size(replications: int, steps: int, plans: int) -> int:
 
     Each task learns its plan's states anew, so of many plans none is cut into more tasks than sharing out needs.
     """
-    worth = max(4, 40_000 // max(1, steps))
+    worth = max(32, 40_000 // max(1, steps))
     share = max(4, -(-replications // max(1, min(8, 64 // max(1, plans)))))
     return -(-min(worth, share) // 4) * 4
 
@@ -210,15 +220,23 @@ def _serial(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int
     return (_block(engines[name], seed, first, count, kept) for name, first, count in tasks)
 
 
-def _alone(plan: Plan, seed: int, first: int, count: int, kept: int) -> _Block:
-    return _block(Engine(plan), seed, first, count, kept)
+@functools.lru_cache(maxsize=8)
+def _engine(plan: bytes) -> Engine:
+    """The engine of a pickled plan: a worker builds it once for all its tasks, and keeps the facts of its states."""
+    return Engine(pickle.loads(plan))
+
+
+def _alone(plan: bytes, seed: int, first: int, count: int, kept: int) -> _Block:
+    return _block(_engine(plan), seed, first, count, kept)
 
 
 def _parallel(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], kept: int, jobs: int | None) -> Iterator[_Block]:
     from joblib import Parallel, delayed
 
-    work = (delayed(_alone)(plans[name], seed, first, count, kept) for name, first, count in tasks)
-    blocks: Iterator[_Block] = Parallel(n_jobs=jobs or -1, return_as="generator")(work)
+    pickled = {name: pickle.dumps(plan) for name, plan in plans.items()}
+    cores = os.cpu_count() or 1
+    work = (delayed(_alone)(pickled[name], seed, first, count, kept) for name, first, count in tasks)
+    blocks: Iterator[_Block] = Parallel(n_jobs=min(jobs or cores, cores, len(tasks)), return_as="generator")(work)
     return blocks
 
 

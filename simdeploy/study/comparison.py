@@ -37,6 +37,9 @@ class Comparison(NamedTuple):
     causes: dict[str, Cause]
     """Strategy -> which steps and machines cause its downtime or its dip in capacity."""
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {', '.join(self.outcomes)}: {self.recommended} recommended, {self.replications} replications>"
+
     @property
     def seed(self) -> int:
         """The seed of all draws."""
@@ -154,6 +157,10 @@ def compare(
 
 def chosen(scenario: Scenario, strategies: Sequence[str] | None) -> list[str]:
     """The named strategies of *scenario*, by default all, in its order. Raises StudyError for one that it does not have."""
+    if not isinstance(scenario, Scenario):
+        raise StudyError(f"a {type(scenario).__name__} is no Scenario; read one with load_scenario(path)")
+    if strategies is not None and (isinstance(strategies, str) or not strategies):
+        raise StudyError(f"strategies={strategies!r} is no list of names; give at least one, or leave it out for all")
     known = list(scenario.strategies)
     for name in strategies or ():
         if name not in known:
@@ -186,6 +193,9 @@ def recommend(outcomes: dict[str, Outcome], goals: dict[str, list[GoalResult]], 
         reasons.append(
             "it is the only strategy" if len(outcomes) == 1 else "no preferred metric tells the strategies apart, and it comes first"
         )
+    well = mean_of(outcomes[left[0]], "success")
+    if well < 1:
+        reasons.append(f"though only {100 * well:.3g} % of its runs end well")
     return left[0], ", ".join(reasons)
 
 
@@ -193,7 +203,7 @@ def _goals_reason(count: int, fewest: int, meeting: int, of: int) -> list[str]:
     """How the goals chose, as the start of a sentence about the recommended strategy; nothing without goals."""
     if not count:
         return []
-    met = f"meets all {count} goals" if fewest == 0 else f"misses the fewest goals ({fewest} of {count})"
+    met = f"meets all {count} goals" if fewest == 0 else f"leaves the fewest goals missed or undecided ({fewest} of {count})"
     return [f"it alone {met}" if meeting == 1 < of else f"it {met}, as {meeting} of {of} strategies do" if meeting < of else f"it {met}"]
 
 

@@ -16,8 +16,9 @@ from simdeploy.units import TIME
 
 def compared(comparison: Comparison) -> Table:
     """One row per strategy: the metrics that decide most."""
-    columns = (("downtime_s", "downtime\np95"), ("failed_requests", "failed\nmean"), ("lost_capacity", "capacity\nlost"),
-               ("makespan_s", "makespan\np95"), ("single_fault_s", "at risk\nmean"), ("added_exposure_s", "data\nrisk"))  # fmt: skip
+    columns = (("downtime_s", "downtime\np95"), ("failed_requests", "failed\nmean"), ("lost_capacity", "cap.\nlost"),
+               ("makespan_s", "makespan\np95"), ("single_fault_s", "at risk\nmean"), ("exposure_max_s", "data at\nrisk p95"),
+               ("success", "ends\nwell"))  # fmt: skip
     rows = []
     for name, outcome in comparison.outcomes.items():
         cells = [_marked(comparison, name)]
@@ -28,9 +29,10 @@ def compared(comparison: Comparison) -> Table:
         rows.append(tuple(cells))
     note = (
         "* recommended   - dominated by another strategy\n"
-        "capacity lost: requests that the steady capacity could have served, mean\n"
+        "cap. lost: requests that the steady capacity could have served, mean\n"
         "at risk: time in which the loss of one more machine is not survived\n"
-        "data risk (p95): how much more a lost store would cost than one left alone"
+        "data at risk: what would be gone if a store were lost while the plan runs\n"
+        "ends well: share of the runs in which every step succeeds"
     )
     title = f"{comparison.scenario.title or comparison.scenario.name}: {comparison.replications:,} replications, seed {comparison.seed}"
     return Table(title, ("strategy", *(h for _, h in columns)), rows, note)
@@ -42,6 +44,8 @@ def goals_met(comparison: Comparison) -> Table:
     header = ("strategy", *(f"[{i}]" for i in range(1, len(goals) + 1)))
     rows = [(_marked(comparison, name), *map(_met, results)) for name, results in comparison.goals.items()]
     note = "\n".join(f"[{i}] {goal.text}" for i, goal in enumerate(goals, start=1))
+    if any(result.met is None for results in comparison.goals.values() for result in results):
+        note += "\n? too few replications to tell: a p95 takes 72, a p99 takes 368"
     return Table("Goals, and the share of the replications that keep each goal's bound", header, rows, note)
 
 

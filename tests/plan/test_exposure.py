@@ -244,3 +244,32 @@ def test_a_standby_that_is_still_out_at_the_restore_saves_the_same():
     found = risk(store(backups(1000, 100), standby(5)), [standbys(1400, 0), restored(1600, 1500)], 1, 2000, AT_ZERO)
 
     assert 105 == found.data_loss_s
+
+
+@settings(max_examples=60)
+@given(
+    phase=st.floats(0, 0.999),
+    every=st.sampled_from([300.0, 1000.0]),
+    out=st.tuples(st.integers(1, 1500), st.integers(1, 1500)),
+    made=st.integers(10, 2900),
+    lag=st.sampled_from([None, 5.0]),
+)
+def test_the_largest_exposure_is_that_of_a_fine_grid(phase, every, out, made, lag):
+    copies = store(backups(every, 100), *([standby(lag)] if lag is not None else []))
+    gone, back = out[0], out[0] + out[1]
+    events = [point(made, made - 10.0)] + ([standbys(gone, 0), standbys(back, 1)] if lag is not None else [])
+    found = risk(copies, sorted(events, key=lambda e: e.at_s), int(lag is not None), 3000.0, Phases(phase, 0))
+
+    def exposure(t):
+        latest = [recoverable_until(copies, t, Phases(phase, 0))] + [made - 10.0] * int(t > made)
+        if lag is not None:
+            latest.append((t if t <= gone or t > back else gone) - lag)
+        return t - max(latest)
+
+    grid = max(exposure(t) for t in np.linspace(0.01, 3000, 30_000))
+
+    assert grid - 1e-9 <= found.exposure_max_s <= grid + 0.2  # the grid is 0.1 s wide
+
+
+def test_a_store_without_copies_has_no_bound_on_its_exposure():
+    assert math.inf == risk(store(), [], 0, 100.0, AT_ZERO).exposure_max_s
