@@ -112,7 +112,7 @@ def _largest(
     def exposure(t: float) -> float:
         latest = [recoverable_until(store, math.nextafter(t, -math.inf), phases), *(dated for at, dated in points if at < t)]
         if lag is not None:
-            latest += [min(t, b) - lag for a, b, on in followed if on and a <= t]  # a standby keeps what it had when it stopped
+            latest += [min(t, b) - lag for a, b, on in followed if on and (a < t or a == 0)]  # a standby keeps what it had when it stopped
         return t - max(latest)
 
     jumps = [b for _, b, _ in followed if b < end_s] + [at for at, _ in points if at < end_s]
