@@ -1,7 +1,7 @@
 """The workload of the comparison as anybody would write it with SimPy alone: it tracks one number.
 
 A fleet of web machines is upgraded in waves, four steps a machine (drain, stop, install, start), at most `forks`
-steps at a time, a failing install is tried again; the capacity that is left is integrated into failed requests.
+machines at a time, a failing install is tried again; the capacity that is left is integrated into failed requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import simpy
 
 WAVE_SHARE, FORKS = 10, 20
-DEMAND_SHARE = 0.85
+DEMAND_SHARE = 0.95
 RATE_PER_S = 10.0
 P_FAIL, RETRIES, RETRY_DELAY_S = 0.05, 2, 15.0
 STEPS = (("drain", 20.0, 40.0), ("stop", 5.0, 15.0), ("install", 60.0, 180.0), ("start", 10.0, 30.0))
@@ -38,11 +38,10 @@ def replicate(machines: int, seed: int) -> float:
         capacity, since = capacity + by, env.now
 
     def upgrade() -> Generator[Any, Any, None]:
-        for name, low, high in STEPS:
-            with forks.request() as slot:
-                yield slot
-                if name == "drain":
-                    change(-RATE_PER_S)
+        with forks.request() as slot:
+            yield slot
+            change(-RATE_PER_S)
+            for name, low, high in STEPS:
                 for _ in range(1 + (RETRIES if name == "install" else 0)):
                     yield env.timeout(luck.uniform(low, high))
                     if name != "install" or luck.random() >= P_FAIL:

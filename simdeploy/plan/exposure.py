@@ -13,6 +13,8 @@ from typing import NamedTuple
 from simdeploy.environment.models import Backup, LogArchive, Standby, Store
 from simdeploy.plan.state import StoreEvent
 
+JUST_BEFORE_S = 1e-6
+"""What counts as just before a jump: wide enough that rounding does not reach past it."""
 LOOKED_AT = 32
 """Of very many jumps of a periodic copy, so many first and last ones are looked at: those between are like them."""
 
@@ -110,7 +112,7 @@ def _largest(
     """The largest t - R(t) in [0, *end_s*]: just before some R jumps, or at the end."""
 
     def exposure(t: float) -> float:
-        latest = [recoverable_until(store, math.nextafter(t, -math.inf), phases), *(dated for at, dated in points if at < t)]
+        latest = [recoverable_until(store, t - JUST_BEFORE_S, phases), *(dated for at, dated in points if at < t)]
         if lag is not None:
             latest += [min(t, b) - lag for a, b, on in followed if on and (a < t or a == 0)]  # a standby keeps what it had when it stopped
         return t - max(latest)
@@ -141,9 +143,7 @@ def _added(store: Store, a: float, b: float, lag: float, points: list[tuple[floa
 
     def under_plan(t: float, before: bool) -> float:
         made: Callable[[float], bool] = (lambda at: at < t) if before else (lambda at: at <= t)
-        return max(
-            [a - lag, recoverable_until(store, math.nextafter(t, -math.inf) if before else t, phases)] + [d for at, d in points if made(at)]
-        )
+        return max([a - lag, recoverable_until(store, t - JUST_BEFORE_S if before else t, phases)] + [d for at, d in points if made(at)])
 
     jumps = [at for at, _ in points if a < at < b] + _schedule(store, phases, a, b)
     return max(0.0, max(t - lag - under_plan(t, before=True) for t in [*jumps, b]))

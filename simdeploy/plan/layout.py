@@ -110,6 +110,12 @@ class Layout:
         self.begin = [self._compile(step, step.begin) for step in plan.steps]
         self.end = [self._compile(step, step.end) for step in plan.steps]
         self.slow = [tuple((self.index[i], factor) for i, factor in step.slow) for step in plan.steps]
+        self.watches = self._may_change_unobserved()
+        self.lasting = [
+            self.watches or bool(slow) or any(op[0] in (POINT, RESTORE) for op in end)
+            for slow, end in zip(self.slow, self.end, strict=True)
+        ]
+        """Steps that matter for as long as they run, not only when they begin and end."""
 
     def _start(self) -> None:
         start, env = self.plan.start, self.plan.environment
@@ -189,3 +195,13 @@ class Layout:
         if verb == "lead":
             return (LEAD, s, None if len(arguments) < 2 or arguments[1] is None else self.index[str(arguments[1])])
         return ({"schema": SCHEMA, "point": POINT, "restore": RESTORE}[verb], s, arguments[1] if len(arguments) > 1 else None)
+
+    def _may_change_unobserved(self) -> bool:
+        """Whether any step may run on a machine that no serving monitor watches: some monitor is touched, absent or partial."""
+        monitors = {s for s, service in enumerate(self.services) if service.role == "monitoring"}
+        if not monitors:
+            return False
+        touched = {self.service_of[op[1]] for ops in (*self.begin, *self.end) for op in ops if op[0] in (MODE, KILL, START)}
+        away = {self.service_of[self.index[i]] for i in (*self.plan.start.absent, *self.plan.start.out)}
+        partial = all(self.services[s].observes is not None for s in monitors)
+        return bool((touched | away) & monitors) or bool(self.plan.crashes) or partial

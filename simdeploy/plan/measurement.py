@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from simdeploy.plan.exposure import Phases, risk
 from simdeploy.plan.facts import FactBook
-from simdeploy.plan.layout import LEAD, POINT, RESTORE, Layout
+from simdeploy.plan.layout import LEAD, Layout
 from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.queueing import flow
@@ -58,26 +58,21 @@ class Meter:
         self._states: list[int] = []
         self._dated: dict[int, float] = {}
         self._running: dict[int, int] = {}
-        self._watches = _may_be_unobserved(layout)
 
     def began(self, step: int, at_s: float) -> None:
         """The first attempt of a step begins."""
         layout = self._layout
         if operations := layout.begin[step]:
             self.state.apply(operations, at_s, at_s)
-        for i, factor in layout.slow[step]:
-            self.state.slow(i, factor, begins=True)
-        if any(op[0] in (POINT, RESTORE) for op in layout.end[step]):
-            self._dated[step] = at_s
-        if self._watches:
-            self._count_running(step, 1)
+        if layout.lasting[step]:
+            self._last(step, at_s)
 
     def ended(self, step: int, result: str, at_s: float) -> None:
         """A step that began has ended."""
         layout = self._layout
         self.makespan_s = at_s
-        for i, factor in layout.slow[step]:
-            self.state.slow(i, factor, begins=False)
+        if layout.lasting[step]:
+            self._last_no_more(step)
         if result == "succeeded":
             if operations := layout.end[step]:
                 self.state.apply(operations, at_s, self._dated.get(step, at_s))
@@ -86,8 +81,6 @@ class Meter:
             for what, s, leader in layout.begin[step]:
                 if what == LEAD and leader is None:
                     self.state.hand_over_failed(s, at_s)
-        if self._watches:
-            self._count_running(step, -1)
 
     def failed(self, at_s: float) -> None:
         """A step, judge or gate said no."""
@@ -115,24 +108,26 @@ class Meter:
             self.steps_failed, state.validated_at_s, state.store_events,
         )  # fmt: skip
 
+    def _last(self, step: int, at_s: float) -> None:
+        """What a step does for as long as it runs begins: slowing, being watched or not, dating a recovery point."""
+        self._dated[step] = at_s
+        for i, factor in self._layout.slow[step]:
+            self.state.slow(i, factor, begins=True)
+        if self._layout.watches:
+            self._count_running(step, 1)
+
+    def _last_no_more(self, step: int) -> None:
+        for i, factor in self._layout.slow[step]:
+            self.state.slow(i, factor, begins=False)
+        if self._layout.watches:
+            self._count_running(step, -1)
+
     def _count_running(self, step: int, change: int) -> None:
         machine = self._layout.plan.environment.machine_index.get(self._layout.plan.steps[step].on)
         if machine is not None:
             old = self._running.get(machine, 0)
             self._running[machine] = old + change
             self.state.mark(("running", machine), old, old + change)
-
-
-def _may_be_unobserved(layout: Layout) -> bool:
-    """Whether any step may run on a machine that no serving monitor watches: some monitor is touched, absent or partial."""
-    env = layout.plan.environment
-    monitors = [s for s in env.services.values() if s.role == "monitoring"]
-    if not monitors:
-        return False
-    of = {i for i, s in enumerate(layout.services) if s.role == "monitoring"}
-    touched = {layout.service_of[op[1]] for ops in (*layout.begin, *layout.end) for op in ops if op[0] < LEAD}
-    absent = any(env.instances[i][0] in [layout.service_names[s] for s in of] for i in (*layout.plan.start.absent, *layout.plan.start.out))
-    return bool(touched & of) or absent or bool(layout.plan.crashes) or all(m.observes is not None for m in monitors)
 
 
 def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence[Mapping[str, Phases]]) -> dict[str, Floats]:

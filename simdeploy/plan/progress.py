@@ -31,7 +31,7 @@ class Order(NamedTuple):
     section: list[int]
     judge: list[bool]
     group: list[int]
-    """Steps that want the same of the pools share a group."""
+    """Steps that want the same of the pools share a group; judges have none."""
     wants: list[tuple[tuple[int, int], ...]]
     """Of each group: (pool, units)."""
     room: list[int]
@@ -49,7 +49,8 @@ def order(plan: Plan) -> Order:
     wiring = plan.wiring
     pools = {name: i for i, name in enumerate(plan.pools)}
     groups: dict[tuple[tuple[int, int], ...], int] = {}
-    group = [groups.setdefault(tuple(sorted((pools[p], n) for p, n in s.pools)), len(groups)) for s in plan.steps]
+    wanted = [() if s.kind == "judge" else tuple(sorted((pools[p], n) for p, n in s.pools)) for s in plan.steps]
+    group = [-1 if s.kind == "judge" else groups.setdefault(w, len(groups)) for s, w in zip(plan.steps, wanted, strict=True)]
     same = nx.utils.UnionFind(range(len(plan.steps)))
     for i, step in enumerate(plan.steps):
         for need in step.needs:
@@ -85,8 +86,9 @@ class Progress:
         self._ready: list[list[int]] = [[] for _ in steps.wants]
         self._judges: list[int] = []
         self._doomed: set[int] = set()
-        self._began: set[int] = set()
+        self._began = [False] * len(steps.waits)
         self._lanes: set[int] = set()
+        """Lanes that had begun when the plan was aborted."""
         self._stranded: dict[str, list[int]] = {}
         self.results: list[Result | None] = [None] * len(steps.waits)
         self.passed: list[tuple[int, Result]] = []
@@ -131,33 +133,32 @@ class Progress:
 
     def started(self) -> list[int]:
         """The steps that start now, in plan order; each counts as running from here on."""
-        begun: list[int] = []
-        ready = self._ready
         if self._stranded:
             self._strand()
-        if len(ready) == 1 and not self._order.wants[0]:
-            begun = sorted(ready[0])
-            ready[0].clear()
+        begun: list[int] = []
+        if len(self._ready) == 1:
+            self._take(0, begun)
         else:
             while (best := self._next()) is not None:
-                begun.append(heapq.heappop(ready[best]))
-                for pool, units in self._order.wants[best]:
-                    self._room[pool] -= units
+                self._take(best, begun, first_only=True)
         if begun:
-            self._began.update(begun)
-            self._lanes.update([self._order.lane[i] for i in begun])
             self.running += len(begun)
-        elif self.running == 0 and not self._judges and self.outcome is None and not any(ready) and not any(self._stranded.values()):
+        elif self.running == 0 and self.outcome is None and not self._judges and not self._has_work():
             self._close_section()
             if self.outcome is None and not self._judges:
                 return self.started()
         return begun
 
+    def _has_work(self) -> bool:
+        return any(self._ready) or any(self._stranded.values())
+
     def abort(self, reaction: Literal["rollback", "halt"]) -> None:
         """Stop the main section: no further attempt begins, or (halt) no further lane. A second abort is the first."""
         if self.aborting is not None or self.section != MAIN:
             return
-        undoable = ROLLBACK in self._order.section and not any(self._order.plan.steps[i].no_return for i in self._began)
+        began = [i for i, yes in enumerate(self._began) if yes]
+        self._lanes = {self._order.lane[i] for i in began}
+        undoable = ROLLBACK in self._order.section and not any(self._order.plan.steps[i].no_return for i in began)
         self.aborting = reaction if undoable else "halt"
         self._judges.clear()
         for group, heap in enumerate(self._ready):
@@ -184,7 +185,22 @@ class Progress:
 
     def began(self, step: int) -> bool:
         """Whether an attempt of this step ever began."""
-        return step in self._began
+        return self._began[step]
+
+    def _take(self, group: int, begun: list[int], first_only: bool = False) -> None:
+        """Move the first steps of a group that fit in their pools, or only the very first, to *begun*."""
+        heap, wants, room, began = self._ready[group], self._order.wants[group], self._room, self._began
+        while heap:
+            for pool, units in wants:
+                if room[pool] < units:
+                    return
+            for pool, units in wants:
+                room[pool] -= units
+            step = heapq.heappop(heap)
+            began[step] = True
+            begun.append(step)
+            if first_only:
+                return
 
     def _next(self) -> int | None:
         """The group whose first ready step comes next in plan order and fits in all its pools."""
@@ -235,7 +251,7 @@ class Progress:
         """Whether the guard of a rollback step holds, by the results of the main section."""
         spec, index, results = self._order.plan.steps[step], self._order.plan.wiring.position, self.results
         return (
-            (not spec.began or any(index[i] in self._began for i in spec.began))
+            (not spec.began or any(self._began[index[i]] for i in spec.began))
             and all(results[index[i]] == SUCCEEDED for i in spec.done)
             and (not spec.undone or any(results[index[i]] != SUCCEEDED for i in spec.undone))
         )

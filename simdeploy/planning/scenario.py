@@ -217,6 +217,10 @@ def _partition_problems(name: str, service: Service, partition: Partition, here:
     ):
         if given and not fits:
             found.append(Problem((*here, key), f"{name!r} is {service.role}; {rule}: drop {key!r}"))
+    if partition.hand_over and not cutting_keys(partition):
+        found.append(
+            Problem((*here, "hand_over"), f"all of {name!r} goes at once, so nobody is left to take over; set batches, or drop hand_over")
+        )
     return found
 
 

@@ -40,6 +40,7 @@ class Engine:
         self.demand = plan.environment.demand.levels(far_s, plan.start.starts_at_s)
         """(moment [s], rate [req/s]) far beyond any plausible end; a run follows them one at a time."""
         self.machine = [s.on for s in plan.steps]
+        self.gates = [s.gate for s in plan.steps]
 
     def runs(self, draws: Draws) -> Iterator[Run]:
         """One Run per replication of *draws*, in order."""
@@ -201,7 +202,7 @@ class _Replication:
             self._again(step)
             return
         fails = self._draws.attempt(self._r, step, n)[1] if self._drawn and (n := self._drawn.get(step, 0)) else step in self._failing
-        gate = self._engine.plan.steps[step].gate
+        gate = self._engine.gates[step]
         if gate is not None and not fails:
             finds = self._meter.bad and self._meter.state.changed_serves()
             fails = self._draws.gate(self._r, step) < (gate.sensitivity if finds else gate.false_alarms)

@@ -178,3 +178,19 @@ def test_the_json_says_what_the_frame_says_and_null_where_too_few_replications_s
 def test_an_unknown_strategy_names_the_nearest():
     with pytest.raises(StudyError, match="did you mean 'drain-expand'"):
         compare(load_scenario(SCENARIO), strategies=["drain-expnd"])
+
+
+def test_a_strategy_whose_runs_do_not_end_well_is_not_recommended_in_silence():
+    outcomes = {"halts": outcome(failed_requests=[1, 1], success=[0, 1])}
+
+    assert "only 50 % of its runs end well" in recommend(outcomes, {"halts": []}, ["failed_requests"])[1]
+
+
+def test_what_is_no_scenario_or_no_list_of_names_is_refused_with_the_way_out():
+    scenario = load_scenario(SCENARIO)
+    with pytest.raises(StudyError, match="read one with load_scenario"):
+        compare(scenario.environment)
+    with pytest.raises(StudyError, match="no list of names"):
+        compare(scenario, strategies="drain-expand")
+    with pytest.raises(StudyError, match="make one with build_plan"):
+        simulate(scenario)
