@@ -128,6 +128,15 @@ def test_what_the_balancer_sends_nothing_to_fails_nothing_when_it_is_killed(befo
     assert 0 == found(env, *steps)["failed_requests"]
 
 
+def test_a_request_meets_a_dead_instance_once_for_each_of_its_calls():
+    """Two calls of mid, of which one of two is dead until after the horizon: a quarter of 40 req/s goes well for 50 s."""
+    check = {"interval_s": 100.0, "fall": 2}
+    web = {"on": ["w"], "capacity_per_s": 100.0, "calls": {"mid": {"times": 2}}}
+    env = environment(40.0, ["w", "a", "b"], web=web, mid={"on": ["a", "b"], "capacity_per_s": 200.0, "health_check": check})
+
+    assert 0.75 * 40 * 50 == found(env, Step(id="kill", begin=(("kill", "mid@a"),)), horizon_s=50.0)["failed_requests"]
+
+
 # versions and monitors -----------------------------------------------------------------------------------------------
 
 
@@ -179,11 +188,11 @@ def test_a_step_is_unobserved_on_a_machine_none_of_whose_services_is_observed():
 
 
 def test_machines_are_paid_for_unless_hosted_or_released():
-    """a: web; b: web and mid; h: hosted mid; bare and nothing hosted beside them."""
+    """a: web; b: web and mid; h: the same, hosted; bare and hb: nothing, hb hosted."""
     env = environment(
         50.0,
         ["a", "b", {"name": "h", "hosted": True}, "bare", {"name": "hb", "hosted": True}],
-        web={"on": ["a", "b"], "capacity_per_s": 100.0},
+        web={"on": ["a", "b", "h"], "capacity_per_s": 100.0},
         mid={"on": ["b", "h"]},
     )
 

@@ -278,6 +278,23 @@ def test_a_broken_attempt_costs_no_retry():
     assert 60 + 30 + 30 == run(plan)["makespan_s"][0]
 
 
+def test_an_instance_that_was_rising_when_its_machine_died_rises_again_after_the_repair():
+    env = farm(2, 100.0, 50.0, health_check={"interval_s": 10.0, "rise": 5})
+    restart = wait("restart", 10.0, begin=(("out", "web@w0"),), end=(("start", "web@w0"),))
+    plan = Plan(environment=env, steps=(restart,), crashes=(Crash(machine="w0", at_s=20.0, for_s=10.0),), horizon_s=200.0)
+
+    ((risen_s, instance),) = when(trace(plan), "risen")
+    assert "web@w0" == instance and 30 + 40 <= risen_s <= 30 + 50
+    assert 200 == run(plan)["capacity_end"][0]
+
+
+def test_what_a_step_took_while_its_machine_was_dead_stays_out_after_the_repair():
+    steps = (wait("head", 20.0), wait("take", 80.0, "head", begin=(("out", "web@w0"),)))
+    plan = Plan(environment=farm(2, 100.0, 50.0), steps=steps, crashes=(Crash(machine="w0", at_s=10.0, for_s=40.0),))
+
+    assert 100 == run(plan)["capacity_end"][0]
+
+
 def undone(**fields: Any) -> Plan:
     """Aborted at 10 s; then *undo* on w0 takes 20 s."""
     steps = (wait("fails", 10.0, p_fail=1.0, fatal=True), Step(id="undo", section="rollback", on="w0", duration=fixed(20.0), **fields))
