@@ -181,7 +181,14 @@ class FactBook:
         service = self.layout.services[s]
         if service.role == "datastore" and service.failover == "manual":
             return leader
-        return next((i for i in self.layout.members[s] if self.layout.group[i] in serving), None)
+        able = [i for i in self.layout.members[s] if self.layout.group[i] in serving]
+        if service.election.prefer == "upgraded":
+            upgraded = {g.group for g in groups if g.mode == SERVING and g.version != self._start_version(g.group)}
+            able.sort(key=lambda i: self.layout.group[i] not in upgraded)
+        return able[0] if able else None
+
+    def _start_version(self, group: int) -> str | int:
+        return self.layout.conditions[self.layout.group_start[group]].version
 
     def _one_loss_too_many(self, groups: list[Group], state: State, capacities: list[float], demand: float) -> bool:
         """Whether one more loss takes C below the demand, counting only losses that the start state would have borne.
@@ -252,10 +259,6 @@ class FactBook:
             if dead and not self._redispatch[s]:
                 share *= (1 - dead / (dead + serving)) ** self._visits[s]
             if bad and serving and s in self._changed:
-                changed = sum(
-                    g.size
-                    for g in here
-                    if g.mode == SERVING and g.version != self.layout.conditions[self.layout.group_start[g.group]].version
-                )
+                changed = sum(g.size for g in here if g.mode == SERVING and g.version != self._start_version(g.group))
                 share *= (1 - self.layout.plan.release.error_share * changed / serving) ** self._visits[s]
         return share

@@ -127,6 +127,11 @@ class Progress:
             self._settle(judge, verdict)
         return verdicts
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether the main section is being left for the rollback: no further attempt of it begins."""
+        return self.aborting == "rollback" and self.section == MAIN
+
     def has_verdicts(self) -> bool:
         """Whether a judge's turn has come."""
         return bool(self._judges)

@@ -216,8 +216,9 @@ class State:
 
     def _vanish(self, i: int, at_s: float, silent: bool = False) -> None:
         service = self.layout.services[self.layout.service_of[i]]
-        self._set_mode(i, DEAD if service.health_check else OUT)
-        if service.health_check:
+        in_the_pool = service.health_check is not None and self.mode(i) in (SERVING, DEAD)
+        self._set_mode(i, DEAD if in_the_pool else OUT)
+        if in_the_pool:
             self.timers.append(Timer("noticed", i, self._terms[i], silent or service.silent))
         if self.layout.leading[self.layout.service_of[i]]:
             self._follow(i, at_s, vanished=True)

@@ -18,7 +18,7 @@ from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout
 from simdeploy.plan.measurement import Meter, Run
 from simdeploy.plan.plan import Crash, Plan
-from simdeploy.plan.progress import FAILED, MAIN, SUCCEEDED, Progress, Result, order
+from simdeploy.plan.progress import FAILED, SUCCEEDED, Progress, Result, order
 from simdeploy.plan.state import Timer
 from simdeploy.plan.trace import Record, Trace
 from simdeploy.simulation.sampler import Draws, Stream, stream_names
@@ -154,7 +154,7 @@ class _Replication:
                 self._meter.makespan_s = now
                 if verdict == FAILED:
                     self._meter.failed(now)
-            if progress.aborting == "rollback" and progress.section == MAIN:
+            if progress.gives_up:
                 self._give_up()
             begun = progress.started()
             if progress.passed:
@@ -214,7 +214,7 @@ class _Replication:
 
     def _retry_or_fail(self, step: int) -> None:
         n = self._attempts.get(step, 0) + 1
-        if n > self._engine.plan.steps[step].retries or self._progress.aborting == "rollback":
+        if n > self._engine.plan.steps[step].retries or self._progress.gives_up:
             self._end(step, FAILED)
             return
         self._attempts[step] = n
@@ -254,7 +254,7 @@ class _Replication:
         self._deaths[crash.machine] = self._deaths.get(crash.machine, 0) + 1
         for step in sorted(hit):
             del self._current[step]
-            if plan.after_crash == "retry" and self._progress.aborting != "rollback":
+            if plan.after_crash == "retry" and not self._progress.gives_up:
                 self._broken[crash.machine].append(step)
             else:
                 self._end(step, FAILED)

@@ -107,7 +107,6 @@ def test_a_lost_machine_takes_all_its_instances():
     assert 60 == found(env, *lane("mid@a", out_s=60.0))["single_fault_s"]
 
 
-@pytest.mark.xfail(strict=True, reason="the next leader after a loss is taken in plan order whatever the service prefers")
 def test_the_next_leader_after_a_loss_is_an_upgraded_one_where_that_is_preferred():
     """w2 is upgraded and would lead next; that w1 is slow endangers nothing."""
     env = farm(3, 100.0, 80.0, role="leader_elected", election={"prefer": "upgraded"})
@@ -119,7 +118,6 @@ def test_the_next_leader_after_a_loss_is_an_upgraded_one_where_that_is_preferred
 # pools ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="what is killed outside the pool is counted as dead in it")
 @pytest.mark.parametrize("before", ["out", "drain"])
 def test_what_the_balancer_sends_nothing_to_fails_nothing_when_it_is_killed(before):
     env = farm(2, 100.0, 50.0, health_check={"interval_s": 10.0, "fall": 3})

@@ -301,14 +301,12 @@ def undone(**fields: Any) -> Plan:
     return Plan(environment=farm(2, 100.0, 50.0), steps=steps, on_abort="rollback", crashes=(Crash(machine="w1", at_s=15.0),))
 
 
-@pytest.mark.xfail(strict=True, reason="the engine treats the rollback section as if it were still aborting")
 def test_a_rollback_step_is_attempted_again_as_often_as_it_may_be():
     found = run(undone(p_fail=1.0, retries=2, retry_delay=fixed(5.0)))
 
     assert (1, 10 + 20 + 5 + 20 + 5 + 20) == (found["halted"][0], found["makespan_s"][0])
 
 
-@pytest.mark.xfail(strict=True, reason="the engine treats the rollback section as if it were still aborting")
 def test_a_rollback_step_that_a_crash_broke_is_attempted_again_when_its_machine_is_back():
     plan = undone().model_copy(update={"crashes": (Crash(machine="w0", at_s=15.0, for_s=10.0),)})
 
