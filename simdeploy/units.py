@@ -32,13 +32,13 @@ def parse(text: str, units: dict[str, float]) -> float:
 
     Raises UnitError for anything else: a bare number, another unit, a negative or infinite value.
     """
-    example = f"90 {next(iter(u for u, f in units.items() if f == 1.0), '%')}"
+    example = f"90 {_base(units)}"
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         raise UnitError(f"{text!r} is not a number with a unit; write for example {example!r}")
     number, unit = float(match[1]), (match[2] or "").strip()
     if not unit:
-        raise UnitError(f"{text!r} has no unit; write for example '{match[1]} {next(iter(units))}' (units: {', '.join(units)})")
+        raise UnitError(f"{text!r} has no unit; write for example '{match[1]} {_base(units)}' (units: {', '.join(units)})")
     if unit not in units:
         near = difflib.get_close_matches(unit, units, n=1, cutoff=0.4)
         hint = f"did you mean {match[1] + ' ' + near[0]!r}?" if near else f"units here: {', '.join(units)}"
@@ -47,6 +47,11 @@ def parse(text: str, units: dict[str, float]) -> float:
     if value < 0 or not math.isfinite(value):
         raise UnitError(f"{text!r} must be finite and not negative")
     return value
+
+
+def _base(units: dict[str, float]) -> str:
+    """The unit of a table in which values are kept, else its first."""
+    return next((unit for unit, factor in units.items() if factor == 1.0), next(iter(units)))
 
 
 def format_s(seconds: float) -> str:
@@ -78,7 +83,7 @@ def _reader(units: dict[str, float], written: Any) -> BeforeValidator:
                     "unit", "a number of {digits} digits must be finite", {"digits": value.bit_length() // 3}
                 ) from None
             if info.context and info.context.get("units_required") and not (units is FRACTION and 0 <= value <= 1):
-                sample = f"{value * 100:g} %" if units is FRACTION else f"{value:g} {next(u for u, f in units.items() if f == 1.0)}"
+                sample = f"{value * 100:g} %" if units is FRACTION else f"{value:g} {_base(units)}"
                 raise PydanticCustomError(
                     "unit", "{value} has no unit; write for example '{sample}'", {"value": f"{value:g}", "sample": sample}
                 )

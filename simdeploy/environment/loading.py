@@ -173,7 +173,8 @@ class Document:
             for item in errors:
                 path = self._known(item["loc"])
                 at = self._keys.get(path) if item["type"] == "extra_forbidden" else None
-                self.fault(path, _message(item["type"], item["msg"], item["input"], item["loc"], model), at)
+                named = item["loc"] if item["type"] == "missing" or item["loc"][-1] == "[key]" else path
+                self.fault(path, _message(item["type"], item["msg"], item["input"], named, model), at)
             if without is None:
                 bare = [e["type"] == "unit" and isinstance(e["input"], int | float) for e in errors]  # a number that only lacks its unit
                 self._check_the_rest(model, [self._known(e["loc"]) for e, lacks_unit in zip(errors, bare, strict=True) if not lacks_unit])
@@ -185,13 +186,12 @@ class Document:
         What then is wrong right beside a value that was left out may come from that, and is not reported.
         """
         data = copy.deepcopy(self.data)
-        for path in wrong:
+        for path in sorted(wrong, key=lambda p: [(isinstance(x, int), x) for x in p], reverse=True):  # of a list the last one first
             holder: Any = data
             try:
                 for part in path[:-1]:
                     holder = holder[part]
-                if isinstance(holder, dict):
-                    del holder[path[-1]]
+                del holder[path[-1]]
             except (KeyError, IndexError, TypeError):
                 continue  # gone already with what was around it
         beside = {path[:-1] or path for path in wrong}
@@ -223,6 +223,8 @@ def _merged(base: Any, over: Any, whole: frozenset[str]) -> Any:
 
 def _message(kind: str, text: str, given: object, path: Path, model: type[BaseModel]) -> str:
     key = path[-1] if path else "document"
+    if isinstance(key, int) and len(path) > 1:
+        key = f"{path[-2]}[{key}]"
     if key == "[key]":  # pydantic's word for the key of a mapping
         path, kind, key = path[:-1], "literal_error", path[-2]
     if kind in ("tuple_type", "list_type"):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import random
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from simdeploy.errors import StudyError
 from simdeploy.plan.goals import GoalParts
@@ -194,3 +197,27 @@ def test_what_is_no_scenario_or_no_list_of_names_is_refused_with_the_way_out():
         compare(scenario, strategies="drain-expand")
     with pytest.raises(StudyError, match="make one with build_plan"):
         simulate(scenario)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_keys_in_the_files_changes_no_number(tmp_path, seed):
+    """Oracle 12, from the files on, where one fork makes services wait for each other."""
+    luck = random.Random(seed)
+
+    def shuffled(value):
+        if isinstance(value, dict):
+            return {k: shuffled(value[k]) for k in luck.sample(list(value), len(value))}
+        return [shuffled(v) for v in value] if isinstance(value, list) else value
+
+    for name in ("production.yaml", "upgrade.yaml"):
+        data = YAML(typ="safe").load(pathlib.Path("scenarios/canonical", name))
+        data |= {"forks": 1} if "strategies" in data else {}
+        for folder, content in (("as-it-is", data), ("shuffled", shuffled(data))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            YAML(typ="safe").dump(content, tmp_path / folder / name)
+
+    one, other = (compare(load_scenario(tmp_path / folder / "upgrade.yaml"), replications=20) for folder in ("as-it-is", "shuffled"))
+
+    for strategy, outcome_ in one.outcomes.items():
+        for metric, values in outcome_.values.items():
+            assert np.array_equal(values, other.outcomes[strategy].values[metric], equal_nan=True), (strategy, metric)
