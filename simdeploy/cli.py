@@ -326,7 +326,9 @@ def _plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | 
 def _print(table: Table) -> None:
     from simdeploy.tables import text
 
-    width = max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80  # narrower would cut numbers
+    width = (
+        max(80, shutil.get_terminal_size().columns) if sys.stdout is not None and sys.stdout.isatty() else 80
+    )  # narrower would cut numbers
     click.echo(text(table, width))
 
 
@@ -359,7 +361,7 @@ def _wrapped(text: str) -> str:
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

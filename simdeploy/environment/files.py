@@ -40,7 +40,7 @@ def _composed(path: pathlib.Path, above: tuple[pathlib.Path, ...]) -> Document:
     if named is None:
         return document
     base = path.parent / str(named)
-    if not isinstance(named, str) or base.resolve() in [p.resolve() for p in (*above, path)]:
+    if not isinstance(named, str) or "\0" in named or base.resolve() in [p.resolve() for p in (*above, path)]:
         document.fault(("like",), f"{named!r} is no other environment file, or leads back here; name the file that this one stands on")
         raise FileError(document.faults)
     try:

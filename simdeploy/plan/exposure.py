@@ -118,8 +118,7 @@ def _largest(
         return t - max(latest)
 
     jumps = [b for _, b, _ in followed if b < end_s] + [at for at, _ in points if at < end_s]
-    if lag is None or not all(on for _, _, on in followed):
-        jumps += _schedule(store, phases, 0.0, end_s)
+    jumps += _schedule(store, phases, 0.0, end_s)
     return max(exposure(t) for t in [*jumps, end_s] if t > 0 or t == end_s)
 
 

@@ -273,3 +273,12 @@ def test_the_largest_exposure_is_that_of_a_fine_grid(phase, every, out, made, la
 
 def test_a_store_without_copies_has_no_bound_on_its_exposure():
     assert math.inf == risk(store(), [], 0, 100.0, AT_ZERO).exposure_max_s
+
+
+def test_a_standby_that_lags_behind_the_archive_does_not_hide_the_archives_exposure():
+    """Segments every 300 s, away 10 s later: 310 s just before one arrives, whatever a standby an hour behind has."""
+    copies = Store.model_validate(
+        {"copies": [{"kind": "standby", "lag": 3600.0}, {"kind": "log_archive", "closes_every": 300.0, "ships_in": 10.0}]}
+    )
+
+    assert 310 == pytest.approx(risk(copies, [], 1, 3600.0, AT_ZERO).exposure_max_s)
