@@ -262,7 +262,7 @@ def test_13_no_instance_is_both_in_and_out_and_each_take_is_of_one_that_was_ther
     draws = Draws(plan, seed, 0, 1, engine.names)
     path = next(iter(engine.runs(draws)))
     steps = {s.id: s for s in plan.steps}
-    inside, elected = set(plan.environment.instances), "mid@mid1"
+    inside = set(plan.environment.instances)
     check = {s: plan.environment.services[s].health_check for s in plan.environment.services}
     for record in one_trace(plan, seed):
         effects = []
@@ -283,7 +283,6 @@ def test_13_no_instance_is_both_in_and_out_and_each_take_is_of_one_that_was_ther
     members = len(plan.environment.members("mid"))
     role = plan.environment.services["mid"].role
     able = {"stateless": mids, "quorum": mids if mids >= members // 2 + 1 else 0, "leader_elected": min(1, mids)}[role]
-    assert elected
     assert end == pytest.approx(min(300 * webs, 200 * able / 1.5, 500 / 3)) or (role == "leader_elected" and end == 0)
 
 

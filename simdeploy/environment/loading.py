@@ -51,11 +51,15 @@ class Document:
     def lay_over(self, base: Document, whole: frozenset[str]) -> None:
         """Take from *base* what this document does not say: mappings are merged, except those under the keys *whole*."""
         self.faults = [*base.faults, *self.faults]
-        said = set(self._places)
-        self.inputs = {path: mark for path, mark in base.inputs.items() if path not in said} | self.inputs
-        self._places = base._places | self._places
-        self._keys = base._keys | self._keys
-        self.data = _merged(base.data, self.data, whole)
+        replaced: set[Path] = set()
+        self.data = _merged(base.data, self.data, whole, (), replaced)
+
+        def stays(path: Path) -> bool:
+            return not any(path[:n] in replaced for n in range(1, len(path) + 1))
+
+        self.inputs = {path: mark for path, mark in base.inputs.items() if stays(path)} | self.inputs
+        self._places = {path: place for path, place in base._places.items() if stays(path)} | self._places
+        self._keys = {path: place for path, place in base._keys.items() if stays(path)} | self._keys
 
     def stands_for(self, path: Path, origin: Path) -> None:
         """Faults at *path*, which was made from what stands at *origin*, are reported there."""
@@ -215,10 +219,12 @@ class Document:
         return kept
 
 
-def _merged(base: Any, over: Any, whole: frozenset[str]) -> Any:
-    if not isinstance(base, dict) or not isinstance(over, dict):
+def _merged(base: Any, over: Any, whole: frozenset[str], path: Path, replaced: set[Path]) -> Any:
+    """*over* laid over *base*; where it does not merge, the path goes to *replaced*."""
+    if not isinstance(base, dict) or not isinstance(over, dict) or (path and path[-1] in whole):
+        replaced.add(path)
         return over
-    return base | {k: _merged(base[k], v, whole) if k in base and k not in whole else v for k, v in over.items()}
+    return base | {k: _merged(base[k], v, whole, (*path, k), replaced) if k in base else v for k, v in over.items()}
 
 
 def _message(kind: str, text: str, given: object, path: Path, model: type[BaseModel]) -> str:

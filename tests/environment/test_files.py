@@ -115,3 +115,15 @@ def test_the_upgrade_runs_on_every_kind_of_environment(kind):
     expected = locks + sum(lanes[t] for t in alone)
     assert kind == scenario.environment.kind
     assert expected == pytest.approx(downtime.mean(), abs=4 * downtime.std() / 20 + 0.01 * expected)
+
+
+@pytest.mark.parametrize("upper", ["demand: {steps: [{at: 0 s, rate: 9 req/s}]}", "services: {web: {actions: {stop: {duration: 3 s}}}}"])
+def test_the_mark_of_a_number_goes_where_the_number_is_replaced_with_what_is_around_it(tmp_path, upper):
+    base = BASE.replace("{rate: 10 req/s}", "{rate: {value: 10 req/s, assumed: gone}}").replace(
+        "{uniform: [1 s, 2 s]}, assumed: another guess", "{uniform: [1 s, 2 s], assumed: gone}"
+    )
+
+    before = {i.at for i in environment(tmp_path, "like: base.yaml\n", base).inputs}
+    after = {i.at for i in environment(tmp_path, f"like: base.yaml\n{upper}\n", base).inputs}
+
+    assert after < before and 1 == len(before - after)
