@@ -56,6 +56,8 @@ class Machine(Frozen):
     """What it is called; unique."""
     zone: Name | None = None
     """Where it stands."""
+    update_domain: Name | None = None
+    """The group of machines that a provider or operator takes down together."""
     hosted: bool = False
     """Run by a provider: nothing is installed on it and its hours are not counted."""
 
@@ -194,12 +196,11 @@ class Store(Frozen):
 TAKING = ("drain", "await_idle", "stop")
 CHANGING = ("install", "configure")
 GIVING = ("start", "undrain", "await_healthy")
-MIGRATING = ("migrate", "expand", "backfill", "index", "contract", "back_up")
-ELECTING = ("hand_over",)
 ActionName = Literal[
-    "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy",
-    "migrate", "expand", "backfill", "index", "contract", "back_up", "hand_over",
+    "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",
+    "migrate", "expand", "backfill", "index", "contract", "back_up", "split", "reconcile",
 ]  # fmt: skip
+MachineAction = Literal["allocate", "patch", "reboot", "release"]
 
 
 class Service(Frozen):
@@ -272,6 +273,8 @@ class Environment(Frozen):
     """The tiers; their calls form no loop."""
     demand: Demand
     """What users want, over time."""
+    actions: dict[MachineAction, Action] = {}
+    """The recipe of each action on a machine, whatever runs on it."""
     inputs: SkipJsonSchema[tuple[Input, ...]] = ()
     """The numbers marked `assumed:` or `measured:` in the file."""
 
@@ -393,6 +396,10 @@ def _problems(env: Environment) -> list[Problem]:
             if action.on is not None and action.on not in names:
                 message = f"{action_name!r} of {name!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
                 add((*where, "actions", action_name, "on"), message)
+    for machine_action, action in env.actions.items():
+        if action.on is not None and action.on not in names:
+            message = f"{machine_action!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
+            add(("actions", machine_action, "on"), message)
     if not found:
         try:
             loop = " -> ".join([u for u, _ in nx.find_cycle(env.calls)] + [nx.find_cycle(env.calls)[0][0]])
