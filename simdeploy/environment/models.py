@@ -241,6 +241,20 @@ class Service(Frozen):
     actions: dict[ActionName, Action] = {}
     """The recipe of each action on it."""
 
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a balancer shares requests among its instances, so that they may have weights."""
+        return self.role == "stateless" or (self.role == "quorum" and self.serves == "all")
+
+
+class Cell(Frozen):
+    """Machines whose instances call only each other and what is shared."""
+
+    on: tuple[Name, ...]
+    """Its machines; no machine is in two cells."""
+    share: Fraction | None = None
+    """Of the demand at the front door; by default all cells get the same."""
+
 
 class Input(Frozen):
     """Where a number of the environment comes from."""
@@ -275,6 +289,12 @@ class Environment(Frozen):
     """What users want, over time."""
     actions: dict[MachineAction, Action] = {}
     """The recipe of each action on a machine, whatever runs on it."""
+    cells: dict[Name, Cell] = {}
+    """Parts of it that serve users side by side, each with instances of its own of the services that run on its machines."""
+    reroute: bool = False
+    """What becomes of a dead cell's share of the demand: false = lost, true = spread over the living cells."""
+    mixing: Literal["none", "errors"] = "none"
+    """What becomes of a call between versions that do not accept each other: none = only its time is counted, errors = it fails."""
     inputs: SkipJsonSchema[tuple[Input, ...]] = ()
     """The numbers marked `assumed:` or `measured:` in the file."""
 
@@ -303,6 +323,21 @@ class Environment(Frozen):
     def members(self, service: str) -> tuple[str, ...]:
         """The instances of *service* in canonical order."""
         return tuple(i for i, (name, _) in self.instances.items() if name == service)
+
+    @cached_property
+    def cell_of(self) -> dict[str, str]:
+        """Machine -> its cell, for the machines that are in one."""
+        return {machine: name for name, cell in self.cells.items() for machine in cell.on}
+
+    @cached_property
+    def cell_shares(self) -> dict[str | None, float]:
+        """Cell -> its share of the demand."""
+        return {name: 1 / len(self.cells) if cell.share is None else cell.share for name, cell in self.cells.items()}
+
+    @cached_property
+    def pinned(self) -> frozenset[str]:
+        """The services whose instances are in cells and call only there; monitoring carries no demand and is in none."""
+        return frozenset(n for n, s in self.services.items() if s.role != "monitoring" and any(m in self.cell_of for m in s.on))
 
     @cached_property
     def calls(self) -> nx.DiGraph[str]:
@@ -361,6 +396,8 @@ class Environment(Frozen):
 
 def _problems(env: Environment) -> list[Problem]:
     """Every rule that spans several fields and is broken, with its path in the document."""
+    from simdeploy.environment.cells import cell_problems
+
     found: list[Problem] = []
 
     def add(path: Path, message: str) -> None:
@@ -400,6 +437,7 @@ def _problems(env: Environment) -> list[Problem]:
         if action.on is not None and action.on not in names:
             message = f"{machine_action!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
             add(("actions", machine_action, "on"), message)
+    found += cell_problems(env)
     if not found:
         try:
             loop = " -> ".join([u for u, _ in nx.find_cycle(env.calls)] + [nx.find_cycle(env.calls)[0][0]])

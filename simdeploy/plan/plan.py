@@ -223,6 +223,12 @@ def _check_names(plan: Plan) -> None:
             if role != "datastore" and (verb != "lead" or role not in ("leader_elected", "quorum")):
                 wanted = "a leader-elected, quorum or datastore service" if verb == "lead" else "a datastore"
                 raise PlanError(f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}")
+        for instance in (str(e[1]) for e in (*step.begin, *step.end) if e[0] == "weight"):
+            weighed = env.services[env.instances[instance][0]]
+            if not weighed.is_balanced:
+                how = "a quorum that serves through its leader" if weighed.role == "quorum" else weighed.role
+                which = f"step {step.id!r}: effect 'weight' is on {instance!r}, which is {how}"
+                raise PlanError(f"{which}; it takes a stateless service, or a quorum whose members all serve")
     for name in set(plan.start.leaders) - set(env.services):
         raise PlanError(f"the start state names a leader of {name!r}, which is no service; {did_you_mean(name, list(env.services))}")
     for metric in plan.prefer:

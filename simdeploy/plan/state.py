@@ -102,6 +102,8 @@ class State:
                 self.open = True
             elif what == lay.VALIDATED:
                 self.validated_at_s = at_s if self.validated_at_s is None else self.validated_at_s
+            elif what == lay.WEIGHT:
+                self._recode(i, layout.changed(codes[i], weight=float(argument)))
             elif what == lay.POINT:
                 self.store_events.append(StoreEvent(at_s, "point", dated_s, i))
             else:

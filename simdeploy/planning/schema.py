@@ -50,7 +50,7 @@ def _compose(schema: Json) -> None:
         "description": "The environment file that this one stands on; it says only what differs.",
     }
     schema["anyOf"] = [{"required": ["like"]}, {"required": schema.pop("required")}]
-    for name in ("Service", "Action"):
+    for name in ("Service", "Action", "Cell"):
         schema["$defs"][name].pop("required")
     machine = schema["$defs"]["Machine"]["properties"]
     count = "So many machines; their names have {n} where the number goes, their zones take turns."
@@ -58,8 +58,8 @@ def _compose(schema: Json) -> None:
     named = machine["zone"]["anyOf"][0]
     machine["zone"]["anyOf"] = [named, {"type": "array", "items": named, "minItems": 1}, *machine["zone"]["anyOf"][1:]]
     machine["name"]["pattern"] = machine["name"]["pattern"].replace("._-]", "._{}-]")
-    for field in ("on",):
-        items = schema["$defs"]["Service"]["properties"][field]["items"]
+    for name in ("Service", "Cell"):
+        items = schema["$defs"][name]["properties"]["on"]["items"]
         items["pattern"] = items["pattern"].replace("._-]", "._*-]")
 
 
