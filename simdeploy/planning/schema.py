@@ -32,7 +32,8 @@ def json_schema(file: str) -> Json:
     """The JSON Schema (draft 2020-12) of one kind of file, 'environment' or 'scenario'."""
     schema = FILES[file].model_json_schema(schema_generator=_OfYaml)
     if file == "scenario":
-        schema["required"].remove("name")  # the loader has the file's name
+        for filled_in in ("name", "strategies"):  # from the file's name and the built-in strategies
+            schema["required"].remove(filled_in)
     else:
         _compose(schema)
     schema["description"] = schema["description"].partition("\n\n")[0]  # the rest is about Python

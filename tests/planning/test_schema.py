@@ -186,7 +186,6 @@ SLIPS = {
         ("environment: environment.yaml", "environment: {name: shop}"),
         ("environment: environment.yaml", ""),
         ('{middle: "2"}', "{middle: [2]}"),
-        ('{middle: "2"}', "{}"),
         ("format: 1", "format: 1\nforks: 0"),
         ("format: 1", "format: 1\nstarts_at: '25:00'"),
         ("p95(downtime_s) <= 30 s", "downtime_s <= 30 s"),
