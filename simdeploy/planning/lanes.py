@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
-from simdeploy.environment.durations import Distribution
+from simdeploy.environment.durations import ZERO, Distribution
 from simdeploy.environment.models import CHANGING, GIVING, TAKING, Action, HealthCheck
 from simdeploy.plan.steps import Step
 from simdeploy.planning.builder import Builder
@@ -42,21 +42,17 @@ def lane(
     With *patch* its machine is patched and rebooted while everything on it is out. *start_needs* are steps that must
     have succeeded before the instance starts.
     """
-    service, machine = build.env.instances[instance]
-    upgraded = service in build.versions
-    others = [i for i, (_, m) in build.env.instances.items() if m == machine and i != instance] if patch else []
-    together = _callers_first(build, [instance, *others])
-    changing = _changes(build, instance, upgraded, patch)
-    moves: list[Move] = []
-    for one in together:
-        moves += _ways_out(build, one, partition if one == instance else _gentle(build, one), changing)
-    moves += changing
-    for one in reversed(together):
-        moves += _ways_back(build, one, partition if one == instance else _gentle(build, one), changing)
-    steps: list[Step] = []
-    if hand_over_to is not None:
-        steps.append(hand_over(build, instance, hand_over_to, after))
-    return chained(build, moves, after, steps, start_needs)
+    out, change, back = _moves(build, instance, partition, patch)
+    first = [] if hand_over_to is None else [hand_over(build, instance, hand_over_to, after)]
+    return chained(build, [*out, *change, *back], after, first, start_needs)
+
+
+def way_back(build: Builder, instance: str, partition: Partition, *, patch: bool = False, changed: bool = True) -> list[Step]:
+    """The second half of a lane, for an instance that is out or was on its way out: the change, if any, and the way back."""
+    if not changed:
+        return chained(build, _ways_back(build, instance, partition, []), ())
+    _, change, back = _moves(build, instance, partition, patch)
+    return chained(build, [*change, *back], ())
 
 
 def new_lane(build: Builder, instance: str, after: Sequence[str], *, needs: tuple[str, ...] = (), serves: bool = True) -> list[Step]:
@@ -65,24 +61,20 @@ def new_lane(build: Builder, instance: str, after: Sequence[str], *, needs: tupl
     changing = _changes(build, instance, upgraded=True, patch=False)
     back = _ways_back(build, instance, Partition(take_out="drain" if serves else "stop"), changing)
     if not serves:
-        back[-1].end.remove(("serve", instance))
-    steps = chained(build, [allocate, *changing, *back], after, [], ())
-    steps[0] = steps[0].model_copy(update={"needs": needs})
-    return steps
+        (back or changing)[-1].end.remove(("serve", instance))
+    return _needing(needs, chained(build, [allocate, *changing, *back], after))
 
 
-def last_lane(build: Builder, instance: str, partition: Partition, after: Sequence[str], *, needs: tuple[str, ...] = ()) -> list[Step]:
-    """The way out of an instance whose machine is kept for as long as the partition says and then given back."""
-    moves = _ways_out(build, instance, partition, [])
-    if partition.keep_old_s:
-        moves.append(Move(instance, "keep", Action(duration=Distribution(kind="fixed", parameters=(partition.keep_old_s,))), [], []))
-    release = build.env.actions.get("release")
-    if release is not None:
-        moves.append(Move(instance, "release", release, [], []))
-    moves[-1].end.append(("remove", instance))
-    steps = chained(build, moves, after, [], ())
-    steps[0] = steps[0].model_copy(update={"needs": needs})
-    return steps
+def way_out(build: Builder, instance: str, partition: Partition, after: Sequence[str], *, needs: tuple[str, ...] = ()) -> list[Step]:
+    """The first half of a lane: the instance leaves and stays out."""
+    return _needing(needs, chained(build, _ways_out(build, instance, partition, []), after))
+
+
+def release(build: Builder, instance: str, needs: tuple[str, ...]) -> Step:
+    """The machine of an instance that is out is given back."""
+    recipe = build.env.actions.get("release", Action(duration=ZERO))
+    [step] = chained(build, [Move(instance, "release", recipe, [], [("remove", instance)])], ())
+    return step.model_copy(update={"needs": needs})
 
 
 def hand_over(build: Builder, leaving: str, to: str, after: Sequence[str], needs: tuple[str, ...] = (), end: Effects | None = None) -> Step:
@@ -91,14 +83,16 @@ def hand_over(build: Builder, leaving: str, to: str, after: Sequence[str], needs
     recipe = build.env.services[service].actions["hand_over"]
     effects = (("lead", service, to), *(end or ()))
     fields: dict[str, Any] = {"needs": needs, "after": tuple(after), "begin": (("lead", service, None),), "end": effects}
-    return build.recipe_step(f"code/{leaving}/hand_over", recipe, leaving, machine, **fields)
+    return build.recipe_step(f"{build.phase('code')}/{leaving}/hand_over", recipe, leaving, machine, **fields)
 
 
-def chained(build: Builder, moves: Sequence[Move], after: Sequence[str], before: list[Step], start_needs: tuple[str, ...]) -> list[Step]:
+def chained(
+    build: Builder, moves: Sequence[Move], after: Sequence[str], before: Sequence[Step] = (), start_needs: tuple[str, ...] = ()
+) -> list[Step]:
     """*moves* as steps, each needing the one before it; what stands *before* comes first."""
     lane = list(before)
     patch_only = not any(m.action in CHANGING for m in moves) and any(m.action == "patch" for m in moves)
-    phase = "patch" if patch_only else "code"
+    phase = build.phase("patch" if patch_only else "code")
     counts: dict[tuple[str, str], int] = {}
     for move in moves:
         name = (move.target, move.action)
@@ -119,6 +113,21 @@ def chained(build: Builder, moves: Sequence[Move], after: Sequence[str], before:
     return lane
 
 
+def _moves(build: Builder, instance: str, partition: Partition, patch: bool) -> tuple[list[Move], list[Move], list[Move]]:
+    """The moves out, of the change, and back; a patch takes all that is on the machine along, callers first."""
+    service, machine = build.env.instances[instance]
+    beside = [i for s in build.env.services if s != service and (i := f"{s}@{machine}") in build.env.instances] if patch else []
+    together = _callers_first(build, [instance, *beside])
+    change = _changes(build, instance, service in build.versions, patch)
+    ways = {one: partition if one == instance else _gentle(build, one) for one in together}
+    out = [move for one in together for move in _ways_out(build, one, ways[one], change)]
+    return out, change, [move for one in reversed(together) for move in _ways_back(build, one, ways[one], change)]
+
+
+def _needing(needs: tuple[str, ...], steps: list[Step]) -> list[Step]:
+    return [steps[0].model_copy(update={"needs": needs}), *steps[1:]]
+
+
 def _callers_first(build: Builder, instances: list[str]) -> list[str]:
     depth = {name: i for i, name in enumerate(nx.lexicographical_topological_sort(build.env.calls))}
     return sorted(instances, key=lambda i: depth[build.env.instances[i][0]])
@@ -137,6 +146,8 @@ def _changes(build: Builder, instance: str, upgraded: bool, patch: bool) -> list
         recipes += [(a, actions[a]) for a in CHANGING if a in actions]
     if patch:
         recipes += [(a, build.env.actions[a]) for a in ("patch", "reboot") if a in build.env.actions]
+        if build.section == "rollback" and not build.env.actions["patch"].undo:
+            recipes = [(a, recipe) for a, recipe in recipes if a != "patch"] or [("return", Action(duration=ZERO))]
     moves = [Move(instance, action, recipe, [], []) for action, recipe in recipes]
     for move in moves:
         if move.action == "install":
