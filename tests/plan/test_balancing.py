@@ -184,10 +184,15 @@ def test_a_weight_names_an_instance():
         Plan(environment=farm(2, 100.0, 50.0), steps=(Step(id="s", end=(("weight", "web@w9", 1),)),))
 
 
-@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), True, "2", None])
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), 10**400, True, "2", None])
 def test_a_weight_is_a_finite_number_that_is_not_negative(weight):
     with pytest.raises(ValidationError, match="a weight is a finite number that is not negative"):
         Step(id="s", end=(("weight", "web@w0", weight),))
+
+
+def test_a_list_is_no_verb():
+    with pytest.raises(ValidationError, match="is no effect; the verbs are"):
+        Step(id="s", end=((["weight"], "web@w0", 1),))
 
 
 def test_a_version_is_no_broken_number():

@@ -118,9 +118,9 @@ class Fluid:
         each = {cell: self.bound(load, pinned=True) for cell, load in loads.items()}
         shared = min(self.bound(load, pinned=False) for load in loads.values())
         capacity = min(shared, sum(each.values()) if self.env.cells else math.inf)
-        unseen = {c for c in each if each[c] or not any(set(self.noticed(s, c)) <= {"out"} for s in PINNED)}
+        asked = {c for c, load in loads.items() if not self.is_known_dead(load, c)}
         stated = {c: (self.env.cells[c].share or 1 / len(each)) if c else 1.0 for c in each}
-        going = {c: x if not self.env.reroute or c in unseen else 0.0 for c, x in stated.items()}
+        going = {c: x if not self.env.reroute or c in asked else 0.0 for c, x in stated.items()}
         going = {c: x / sum(going.values()) for c, x in going.items()} if sum(going.values()) else stated
         served = [min(demand * going[c] * self.goes_well(entry, c, visits), each[c]) for c in each]
         meets = [self.refused(u, v, c) for c in each for u in self.env.services for v in self.env.services[u].calls]
@@ -129,12 +129,10 @@ class Fluid:
             "incompatible_s": HORIZON_S * any(meets),
         }
 
-    def noticed(self, service: str, cell: str | None) -> list[str]:
-        """How those of a pool stand that would take requests if they were there; out where nothing of it can take any."""
-        return [
-            "out" if self.mode[i] == "out" or not self.weight[i] or (self.mode[i] == "serving" and not self.left[i]) else self.mode[i]
-            for i in self.pool(service, cell)
-        ]
+    def is_known_dead(self, load: dict[str, float], cell: str | None) -> bool:
+        """Whether the cell lacks a service of which nobody is dead without the balancer knowing."""
+        served = {s: self.bound({i: rate for i, rate in load.items() if s in i}, pinned=True) for s in PINNED}
+        return any(served[s] == 0 and not self.dead(s, cell) for s in PINNED)
 
 
 PINNED = ("web", "mid")
