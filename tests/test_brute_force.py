@@ -16,6 +16,7 @@ from simdeploy.plan.plan import Crash, Plan, Start
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
+from tests.builders import random_weight
 
 TAKES = {"drain": "draining", "out": "out", "remove": "absent"}
 Told = dict[str, float]
@@ -31,6 +32,7 @@ class World:
         self.members = {s: self.env.members(s) for s in self.env.services}
         self.mode = {i: "absent" if i in plan.start.absent else "out" if i in plan.start.out else "serving" for i in self.names}
         self.version = {i: self.service[i].version for i in self.names}
+        self.weight = dict.fromkeys(self.names, 1.0)
         self.slowed: dict[str, list[float]] = {i: [] for i in self.names}
         self.leader = {s: next(iter(self.serving(s)), None) for s, x in self.env.services.items() if x.role == "leader_elected"}
         self.demand = self.env.demand.levels(0.0)[0][1]
@@ -50,11 +52,12 @@ class World:
             return 0.0
         if service.role == "leader_elected":
             there = [i for i in there if i == self.leader[s]] or (self.ranked(s, lost)[:1] if self.leader[s] and lost else [])
-        factors = [math.prod(self.slowed[i]) for i in there]
-        if not any(factors):
+        left = {i: math.prod(self.slowed[i]) for i in there}
+        shares = {i: self.weight[i] * (1 if service.balancing == "even" else left[i]) for i in there}
+        if not any(shares[i] and left[i] for i in there):
             return 0.0
-        each = service.capacity_per_s or math.inf
-        return each * (len(factors) * min(factors) if service.balancing == "even" else sum(factors))
+        each = service.capacity_per_s
+        return math.inf if each is None else min(each * left[i] / x * sum(shares.values()) for i, x in shares.items() if x)
 
     def ranked(self, s: str, lost: str = "") -> list[str]:
         """Those that serve, the next leader first."""
@@ -65,7 +68,8 @@ class World:
     def error_free(self) -> float:
         share = 1.0
         for s in self.env.critical:
-            dead, there = sum(self.mode[i] == "dead" for i in self.members[s]), len(self.serving(s))
+            dead = sum(self.weight[i] for i in self.members[s] if self.mode[i] == "dead")
+            there = sum(self.weight[i] for i in self.serving(s))
             if dead and self.env.services[s].retry == "none":
                 share *= (1 - dead / (dead + there)) ** self.env.visits[s]
         return share
@@ -108,6 +112,9 @@ class World:
     def effect(self, verb: str, instance: str, argument: Any = None) -> None:
         if verb == "version":
             self.version[instance] = argument
+            return
+        if verb == "weight":
+            self.weight[instance] = argument
             return
         self.returns.discard(instance)
         if verb == "kill":
@@ -270,7 +277,7 @@ def _lane(draw: Any, env: Environment, instance: str, waits: tuple[str, ...], ab
     first, second, third = (f"code/{instance}/{action}" for action in ("take", "install", "give"))
     return [
         Step(
-            id=first, after=waits, duration=draw(lengths), begin=((take, instance),),
+            id=first, after=waits, duration=draw(lengths), begin=((take, instance), *random_weight(draw, env, instance)),
             slow=tuple(draw(st.lists(neighbour, max_size=1))), **common,
         ),
         Step(
@@ -278,7 +285,7 @@ def _lane(draw: Any, env: Environment, instance: str, waits: tuple[str, ...], ab
             p_fail=draw(st.sampled_from([0.0, 0.3])), retries=1, retry_delay=fixed(5.0), **common,
         ),
         Step(
-            id=third, needs=(second,), duration=draw(lengths), end=((give, instance),),
+            id=third, needs=(second,), duration=draw(lengths), end=((give, instance), *random_weight(draw, env, instance)),
             slow=tuple(draw(st.lists(neighbour, max_size=2))), **common,
         ),
     ]  # fmt: skip

@@ -30,7 +30,7 @@ FILES = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
 
 DESCRIBED: dict[str, type[BaseModel]] = {
-    "Environment": models.Environment, "Machine": models.Machine, "Demand": demand.Demand, "Level": demand.Level,
+    "Environment": models.Environment, "Machine": models.Machine, "Cell": models.Cell, "Demand": demand.Demand, "Level": demand.Level,
     "Service": models.Service, "Call": models.Call, "Health check": models.HealthCheck, "Election": models.Election,
     "Store": models.Store, "Backup": models.Backup, "Log archive": models.LogArchive, "Standby": models.Standby,
     "Action": models.Action, "Artefact": models.Artefact,

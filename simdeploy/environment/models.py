@@ -330,7 +330,7 @@ class Environment(Frozen):
         return {machine: name for name, cell in self.cells.items() for machine in cell.on}
 
     @cached_property
-    def cell_shares(self) -> dict[str | None, float]:
+    def cell_shares(self) -> dict[str, float]:
         """Cell -> its share of the demand."""
         return {name: 1 / len(self.cells) if cell.share is None else cell.share for name, cell in self.cells.items()}
 

@@ -5,7 +5,7 @@ Engine, vetting, runner and documentation follow this table; a verb that is not 
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -47,7 +47,7 @@ VERBS: dict[str, Verb] = {
 
 
 def _checked(value: Any) -> Any:
-    if not isinstance(value, list | tuple) or not value or value[0] not in VERBS:
+    if not isinstance(value, list | tuple) or not value or not isinstance(value[0], str) or value[0] not in VERBS:
         raise PydanticCustomError(
             "effect", "{value} is no effect; the verbs are {verbs}", {"value": repr(value)[:60], "verbs": ", ".join(VERBS)}
         )
@@ -59,7 +59,7 @@ def _checked(value: Any) -> Any:
             "effect", "{value} has the wrong number of arguments; it reads [{usage}]", {"value": repr(value)[:60], "usage": usage}
         )
     for kind, given in zip(wanted, value[1:], strict=False):
-        if kind == "weight" and not (isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < math.inf):
+        if kind == "weight" and not (isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= sys.float_info.max):
             rule = "{value} has the weight {weight}; a weight is a finite number that is not negative, and 1 is normal"
             raise PydanticCustomError("effect", rule, {"value": repr(value)[:60], "weight": repr(given)[:30]})
         if kind != "weight" and isinstance(given, float):

@@ -297,24 +297,18 @@ class FactBook:
 
         Counted from what is lost, so that nothing is lost where nothing is.
         """
-        lost = []
-        cells = self._cell_capacities(capacities)
-        for share, g, capacity in zip(self._cell_shares(pools, capacities, cells), error_free, cells, strict=True):
-            lost.append(share - (share * g if demand * share * g <= capacity else capacity / demand))
-        return 1 - math.fsum(lost)
+        cells = zip(self._cell_shares(pools, capacities), error_free, self._cell_capacities(capacities), strict=True)
+        return 1 - math.fsum(share - (share * g if demand * share * g <= limit else limit / demand) for share, g, limit in cells)
 
-    def _cell_shares(self, pools: list[list[Group]], capacities: list[float], cells: list[float]) -> list[float]:
-        """Of each cell: its share of the demand. With `reroute` none goes to a dead cell once its health checks have noticed."""
+    def _cell_shares(self, pools: list[list[Group]], capacities: list[float]) -> list[float]:
+        """Of each cell: its share of the demand. With `reroute` none goes to a cell that is known to be dead."""
         shares = [share for share, _ in self.layout.regions]
         if not self.layout.plan.environment.reroute:
             return shares
-        living = [
-            share * (capacity > 0 or not self._is_known_dead(k, pools, capacities))
-            for k, (share, capacity) in enumerate(zip(shares, cells, strict=True))
-        ]
+        living = [0.0 if self._is_known_dead(k, pools, capacities) else share for k, share in enumerate(shares)]
         total = math.fsum(living)
         return [share / total for share in living] if total else shares
 
     def _is_known_dead(self, cell: int, pools: list[list[Group]], capacities: list[float]) -> bool:
-        """Whether nothing is left in the balancer's pool of a service that the cell needs."""
+        """Whether the cell lacks a service of which no instance is dead in the pool, where it would still get requests."""
         return any(capacities[p] <= 0 and not dead_share(pools[p]) for p in self._cells[cell])

@@ -69,7 +69,7 @@ class Signature:
 
 
 class Weights(dict[int, int]):
-    """Code of a condition -> what an instance of one class in it adds to the signature."""
+    """Code of a condition -> what an instance of one class in it adds to the signature (not its weight at the balancer)."""
 
     def __init__(self, layout: Layout, group: int) -> None:
         super().__init__()
