@@ -7,6 +7,7 @@ distinct state is worked out once and then looked up.
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from typing import NamedTuple
 
 from simdeploy.plan import layout as lay
@@ -32,6 +33,8 @@ class Facts(NamedTuple):
     is_unobserved: float
     machines: float
     """Allocated machines."""
+    divergent: float
+    """Writes per second that split stores take on several sides."""
 
 
 class Group(NamedTuple):
@@ -46,6 +49,17 @@ class Group(NamedTuple):
 
 def _group(group: int, condition: tuple[int, str | int, float], size: int) -> Group:
     return Group(group, *condition, size)
+
+
+class Before(NamedTuple):
+    """The state that held until an instant."""
+
+    facts: int
+    """Where its facts stand in the FactBook."""
+    signature: int
+    codes: list[int]
+    leaders: list[int | None]
+    split: Set[int]
 
 
 Losable = tuple[str, int]
@@ -63,9 +77,11 @@ class FactBook:
         self.layout = layout
         self.facts: list[Facts] = []
         self._known: dict[tuple[int, bool], int] = {}
+        self._shares: dict[tuple[int, int, int], float] = {}
         self._visits = [env.visits[s] for s in layout.service_names]
         self._critical = [layout.service_index[s] for s in env.critical]
         self._monitors = [s for s, service in enumerate(layout.services) if service.role == "monitoring"]
+        self._electing = [(s, store) for s, store in enumerate(layout.through) if store is not None]
         self._redispatch = [s.retry == "redispatch" for s in layout.services]
         self._calls = [(layout.service_index[u], layout.service_index[v]) for u, v in env.calls.edges]
         self._changed = {layout.service_of[op[1]] for ops in layout.end for op in ops if op[0] == lay.VERSION}
@@ -94,15 +110,16 @@ class FactBook:
         layout = self.layout
         groups = [_group(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
         demand = state.demand_per_s if state.open else 0.0
-        capacities = self._capacities(groups, state.leaders)
+        capacities = self._capacities(groups, state.leaders, state.split)
         capacity = self._front_door(capacities) if state.open else 0.0
+        error_free = self._error_free(groups, bad)
         at_risk = demand > 0 and (capacity < demand or self._one_loss_too_many(groups, state, capacities, demand))
         versions = self._serving_versions(groups)
         observed = self._observed(groups)
         return Facts(
             capacity=capacity,
             demand=demand,
-            error_free=self._error_free(groups, bad),
+            error_free=error_free,
             steady=self.steady,
             is_single_fault=float(at_risk),
             is_skewed=float(any(len(v) > 1 for v in versions)),
@@ -112,20 +129,21 @@ class FactBook:
             ),
             is_unobserved=float(self._changes_unobserved(state, observed)),
             machines=self._allocated(groups),
+            divergent=self._divergent(state, min(demand * error_free, capacity)),
         )
 
     def _front_door(self, capacities: list[float]) -> float:
         """The bottleneck law: min over the critical services of Cap(s) / V(s) (Denning & Buzen 1978)."""
         return min((capacities[s] / self._visits[s] for s in self._critical if self._visits[s] > 0), default=math.inf)
 
-    def _capacities(self, groups: list[Group], leaders: list[int | None]) -> list[float]:
-        """Cap(s) of every service [req/s of its own], in the order of services."""
+    def _capacities(self, groups: list[Group], leaders: list[int | None], split: Set[int] = frozenset()) -> list[float]:
+        """Cap(s) of every service [req/s of its own], in the order of services; of a *split* store all instances serve."""
         by_service: list[list[Group]] = [[] for _ in self.layout.services]
         for group in groups:
             by_service[self.layout.group_service[group.group]].append(group)
-        return [self._capacity(s, here, leaders[s]) for s, here in enumerate(by_service)]
+        return [self._capacity(s, here, leaders[s], s in split) for s, here in enumerate(by_service)]
 
-    def _capacity(self, s: int, groups: list[Group], leader: int | None) -> float:
+    def _capacity(self, s: int, groups: list[Group], leader: int | None, split: bool = False) -> float:
         """Cap of one service, by its role. Summed by factor in rising order, so that equal states have equal bits."""
         service = self.layout.services[s]
         serving = [g for g in groups if g.mode == SERVING]
@@ -133,7 +151,7 @@ class FactBook:
             members = sum(g.size for g in groups if g.mode != lay.ABSENT)
             if sum(g.size for g in serving) < members // 2 + 1:
                 return 0.0
-        if self.layout.leading[s]:
+        if self.layout.leading[s] and not split:
             serving = [g for g in serving if leader is not None and g.group == self.layout.group[leader]]
         shares: dict[float, int] = {}
         for g in serving:
@@ -146,7 +164,9 @@ class FactBook:
             return service.capacity_per_s * min(shares) * sum(shares.values())
         return math.fsum(service.capacity_per_s * factor * shares[factor] for factor in sorted(shares))
 
-    def _after_losses(self, groups: list[Group], leaders: list[int | None], capacities: list[float]) -> list[tuple[Losable, float]]:
+    def _after_losses(
+        self, groups: list[Group], leaders: list[int | None], capacities: list[float], split: Set[int] = frozenset()
+    ) -> list[tuple[Losable, float]]:
         """C after the loss of one machine, failover settled, for each machine (or one of like ones) with something serving."""
         single: list[tuple[Losable, list[Group]]] = []
         shared: dict[int, list[Group]] = {}
@@ -159,17 +179,26 @@ class FactBook:
             else:
                 shared.setdefault(machine, []).append(g)
         lost = single + [(("machine", machine), here) for machine, here in shared.items()]
-        return [(name, self._front_door(self._without(gone, groups, leaders, capacities))) for name, gone in lost]
+        return [(name, self._front_door(self._without(gone, groups, leaders, capacities, split))) for name, gone in lost]
 
-    def _without(self, gone: list[Group], groups: list[Group], leaders: list[int | None], capacities: list[float]) -> list[float]:
+    def _without(
+        self, gone: list[Group], groups: list[Group], leaders: list[int | None], capacities: list[float], split: Set[int]
+    ) -> list[float]:
         """Cap of every service when one instance of each group in *gone* is out and a new leader has been found."""
         left = [g for g in groups if g not in gone]
         for g in gone:
             left += [g._replace(size=g.size - 1)] * (g.size > 1) + [g._replace(mode=OUT, size=1)]
         after = capacities.copy()
+        leaderless = set()
         for s in {self.layout.group_service[g.group] for g in gone}:
             here = [g for g in left if self.layout.group_service[g.group] == s]
-            after[s] = self._capacity(s, here, self._next_leader(s, here, leaders[s]))
+            leader = self._next_leader(s, here, leaders[s])
+            after[s] = self._capacity(s, here, leader, s in split)
+            if leader != leaders[s]:
+                leaderless.add(s)
+        for s, store in self._electing:
+            if after[store] == 0 and (capacities[store] > 0 or s in leaderless):
+                after[s] = 0.0  # its lease runs out, or nobody can be elected
         return after
 
     def _next_leader(self, s: int, groups: list[Group], leader: int | None) -> int | None:
@@ -195,7 +224,7 @@ class FactBook:
 
         A machine that served nothing at the start could have been lost there.
         """
-        after = self._after_losses(groups, state.leaders, capacities)
+        after = self._after_losses(groups, state.leaders, capacities, state.split)
         start = self._front_door(self._start)
         return any(c < demand and self._borne.get(name, start) >= demand for name, c in after)
 
@@ -245,6 +274,34 @@ class FactBook:
         machines = layout.plan.environment.machines
         bare = sum(not on for on, m in zip(layout.on_machine, machines, strict=True) if not m.hosted)
         return float(alone + sum(not machines[m].hosted for m in shared if m is not None) + bare)
+
+    def _divergent(self, state: State, served_per_s: float) -> float:
+        """Writes per second of the split stores that take writes, by their stated rate or one for each request served."""
+        stores = [self.layout.services[s].store for s in state.split if state.takes_writes(s)]
+        rates = [None if store is None else store.writes_per_s for store in stores]
+        return math.fsum(served_per_s if rate is None else rate for rate in rates)
+
+    def held(self, i: int, before: Before) -> float:
+        """How many requests the instance at position *i* holds in the state *before*: its load x its service's mean hold (Little's law)."""
+        s = self.layout.service_of[i]
+        hold = self.layout.services[s].hold
+        facts = self.facts[before.facts]
+        name = (before.signature, self.layout.group[i], before.codes[i])
+        share = self._shares.get(name)
+        if share is None:
+            share = self._shares[name] = self._share(s, i, before)
+        served_per_s = min(facts.demand * facts.error_free, facts.capacity) * self._visits[s]
+        return served_per_s * share * (hold.mean_s if hold is not None else 0.0)
+
+    def _share(self, s: int, i: int, before: Before) -> float:
+        """What share of its service's requests the instance at position *i* takes."""
+        alone = self.layout.leading[s] and s not in before.split
+        takers = [j for j in self.layout.members[s] if not alone or j == before.leaders[s]]
+        conditions = {j: self.layout.conditions[before.codes[j]] for j in takers}
+        factors = {j: c.factor for j, c in conditions.items() if c.mode == SERVING}
+        if i not in factors or not any(factors.values()):
+            return 0.0
+        return 1 / len(factors) if self.layout.services[s].balancing == "even" else factors[i] / math.fsum(factors.values())
 
     def _error_free(self, groups: list[Group], bad: bool) -> float:
         """Share of requests that meet neither a dead instance (d of n in the pool, without retry) nor a bad release.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from simdeploy.environment.durations import Distribution
+from simdeploy.environment.durations import ZERO, Distribution
 from simdeploy.environment.models import CHANGING, GIVING, TAKING, Action, Environment, HealthCheck, did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan, Source, Start
@@ -221,7 +221,8 @@ class _Upgrade:
             id=step_id,
             target=target,
             on=recipe.on or ("" if hosted[machine] else machine),
-            duration=recipe.duration,
+            duration=recipe.duration or ZERO,
+            until_idle=recipe.until_idle,
             pools=(("forks", 1),) if self.scenario.forks else (),
             p_fail=recipe.p_fail,
             retries=recipe.retries,
