@@ -160,7 +160,7 @@ class FactBook:
             return 0.0
         if service.capacity_per_s is None:
             return math.inf
-        if service.balancing == "even":
+        if service.balancing == "even" and not split:
             return service.capacity_per_s * min(shares) * sum(shares.values())
         return math.fsum(service.capacity_per_s * factor * shares[factor] for factor in sorted(shares))
 
@@ -301,7 +301,8 @@ class FactBook:
         factors = {j: c.factor for j, c in conditions.items() if c.mode == SERVING}
         if i not in factors or not any(factors.values()):
             return 0.0
-        return 1 / len(factors) if self.layout.services[s].balancing == "even" else factors[i] / math.fsum(factors.values())
+        even = self.layout.services[s].balancing == "even" and s not in before.split
+        return 1 / len(factors) if even else factors[i] / math.fsum(factors.values())
 
     def _error_free(self, groups: list[Group], bad: bool) -> float:
         """Share of requests that meet neither a dead instance (d of n in the pool, without retry) nor a bad release.

@@ -21,7 +21,13 @@ LEASE_S, ELECT_S = 5.0, 3.0
 def environment(calls: bool = False, app: dict[str, Any] | None = None, **db: Any) -> Environment:
     """app (leader-elected, 2 x 100 req/s) at 40 req/s; its leaders are elected through db (2 x 100), which it calls or not."""
     election = {"detect_s": LEASE_S, "elect_s": ELECT_S}
-    base: dict[str, Any] = {"on": ["a", "b"], "capacity_per_s": 100.0, "role": "leader_elected", "elected_through": "db", "election": election}
+    base: dict[str, Any] = {
+        "on": ["a", "b"],
+        "capacity_per_s": 100.0,
+        "role": "leader_elected",
+        "elected_through": "db",
+        "election": election,
+    }
     return Environment.model_validate(
         {
             "name": "leases",
