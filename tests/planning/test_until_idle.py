@@ -92,6 +92,16 @@ def test_a_file_that_stands_on_another_may_state_the_duration_instead(tmp_path):
     assert (fixed(5.0), False, None) == (web.actions["drain"].duration, web.actions["drain"].until_idle, web.hold)
 
 
+def test_a_file_that_stands_on_another_may_last_until_idle_instead(tmp_path):
+    write(tmp_path, DRAIN, "{duration: 5 s}")
+    path = tmp_path / "like.yaml"
+    path.write_text(f"like: environment.yaml\nservices: {{web: {{actions: {{drain: {{duration: null, {DRAIN[1:]}}}}}}}\n")
+
+    drain = load_environment(path).services["web"].actions["drain"]
+
+    assert (None, True, 30.0) == (drain.duration, drain.until_idle, drain.timeout_s)
+
+
 def test_a_store_that_elections_go_through_is_named_in_a_file(tmp_path):
     through = "    role: leader_elected\n    elected_through: wob\n    hold:"
 
