@@ -11,7 +11,7 @@ from simdeploy.environment.loading import Document
 from simdeploy.environment.models import Environment, did_you_mean
 from simdeploy.errors import FileError
 
-WHOLE = frozenset({"demand", "duration", "retry_delay", "calls", "accepts", "health_check", "cells"})
+WHOLE = frozenset({"demand", "duration", "retry_delay", "hold", "calls", "accepts", "health_check", "cells"})
 """Keys whose mappings replace those of the file below instead of being merged with them."""
 MOST_MACHINES = 100_000
 

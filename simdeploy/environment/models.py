@@ -118,8 +118,10 @@ class Action(Frozen):
     The forecast reads duration, failure and slowdown; the runner reads the rest.
     """
 
-    duration: Duration
-    """Of one attempt."""
+    duration: Duration | None = None
+    """Of one attempt; an action has this or `until_idle`."""
+    until_idle: bool = False
+    """Of `drain`: it lasts until the instance's last request has ended, by the service's `hold`; its `timeout` cuts what is left."""
     on: Name | None = None
     """The machine that executes it; by default the instance's own, for a hosted machine the operator's desk."""
     command: Argv = ()
@@ -139,7 +141,7 @@ class Action(Frozen):
     retry_delay: Duration = ZERO
     """Pause before each of them."""
     timeout_s: Seconds | None = Field(default=None, alias="timeout")
-    """Ends an attempt, which then has failed."""
+    """Ends an attempt, which then has failed; with `until_idle` it cuts what is left, and the attempt succeeds."""
     times: int = Field(default=1, ge=1, le=1000)
     """How often it is done in a row (a backfill in chunks)."""
     capacity_left: Fraction = 1.0
@@ -212,6 +214,8 @@ class Service(Frozen):
     """Machines; one instance runs on each."""
     capacity_per_s: PerSecond | None = Field(default=None, alias="capacity")
     """Requests of its own that one instance serves per second; without it the service does not limit while one serves."""
+    hold: Duration | None = None
+    """How long an instance holds one request or connection; a drain with `until_idle` follows from it."""
     calls: dict[Name, Annotated[Call, BeforeValidator(_call, json_schema_input_type=Annotated[float, Field(ge=0)] | Call)]] = {}
     """Service -> mean calls of it for one request of its own."""
     accepts: dict[Version, dict[Name, tuple[Version, ...]]] = {}
@@ -228,6 +232,9 @@ class Service(Frozen):
     """even: the balancer does not know about a slow instance, so all get what the slowest can take."""
     election: Election = Election()
     """Of a service with a leader: how it comes to a new one."""
+    elected_through: Name | None = None
+    """Of a service with a leader: the datastore through which leaders are elected. While it takes no writes, leases run out
+    (after the election's `detect`) and nobody is elected."""
     leader: Name | None = None
     """Of a service with a leader or primary: the machine that leads at the start; by default the first one that serves."""
     serves: Literal["all", "leader"] = "all"
@@ -433,6 +440,7 @@ def _problems(env: Environment) -> list[Problem]:
             if action.on is not None and action.on not in names:
                 message = f"{action_name!r} of {name!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
                 add((*where, "actions", action_name, "on"), message)
+            _check_length(name, service, action_name, (*where, "actions", action_name), add)
     for machine_action, action in env.actions.items():
         if action.on is not None and action.on not in names:
             message = f"{machine_action!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
@@ -458,6 +466,8 @@ def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
         add((*where, "on"), f"{name!r} is {service.role} and has no members; name at least one machine")
     if service.role != "datastore" and service.store is not None:
         add((*where, "store"), f"{name!r} is {service.role} and has a store; only a datastore has one: set role: datastore or drop store")
+    if service.elected_through is not None:
+        _check_elections(env, name, (*where, "elected_through"), add)
     if service.role != "monitoring" and service.observes is not None:
         add((*where, "observes"), f"{name!r} is {service.role} and observes; only monitoring does: set role: monitoring or drop observes")
     for j, watched in enumerate(service.observes or ()):
@@ -471,3 +481,50 @@ def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
     standbys = [c for c in (service.store.copies if service.store else ()) if isinstance(c, Standby)]
     if standbys and len(service.on) < 2:
         add((*where, "store", "copies"), f"{name!r} has a standby and runs on one machine; name a second machine or drop the standby")
+
+
+def _check_elections(env: Environment, name: str, place: Path, add: Any) -> None:
+    """Leaders are elected through another service, a datastore, and only where there are leaders to elect."""
+    service, store = env.services[name], env.services[name].elected_through
+    stores = [n for n, s in env.services.items() if s.role == "datastore" and n != name]
+    if service.role != "leader_elected" and not (service.role == "quorum" and service.serves == "leader"):
+        what = f"{service.role} that serves with all" if service.role == "quorum" else service.role
+        add(
+            place,
+            f"{name!r} is {what} and elects no leader; only leader_elected, or quorum with serves: leader, does: drop elected_through",
+        )
+    elif store == name:
+        add(place, f"{name!r} is elected through itself; name a datastore: {did_you_mean('', stores)}")
+    elif store not in env.services:
+        add(place, f"{name!r} is elected through {store!r}, which is no service; {did_you_mean(str(store), stores)}")
+    elif store not in stores:
+        add(
+            place,
+            f"{name!r} is elected through {store!r}, which is {env.services[store].role}; it takes a datastore: {did_you_mean('', stores)}",
+        )
+
+
+def _check_length(name: str, service: Service, action_name: str, place: Path, add: Any) -> None:
+    """An action states its duration, or, as a drain of a service with `hold`, lasts until idle up to a time-out."""
+    action = service.actions[action_name]  # type: ignore[index]  # an ActionName by construction
+    if not action.until_idle:
+        if action.duration is None:
+            add(place, f"{action_name!r} of {name!r} has no duration; state it{', or until_idle: true' * (action_name == 'drain')}")
+        return
+    if action_name != "drain":
+        add((*place, "until_idle"), f"{action_name!r} of {name!r} lasts until idle; only 'drain' does: state its duration instead")
+        return
+    if action.duration is not None:
+        add((*place, "duration"), f"the drain of {name!r} has a duration and lasts until idle; keep one of the two")
+    if action.timeout_s is None:
+        add((*place, "until_idle"), f"the drain of {name!r} lasts until idle and has no timeout; state after how long it cuts what is left")
+    if service.hold is None:
+        add(
+            (*place, "until_idle"),
+            f"the drain of {name!r} lasts until idle, and {name!r} does not say how long it holds a request; state 'hold'",
+        )
+    if action.times > 1:
+        add(
+            (*place, "times"),
+            f"the drain of {name!r} lasts until idle and comes {action.times} times; once it is idle, it is: drop 'times'",
+        )

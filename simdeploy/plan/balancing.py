@@ -33,7 +33,7 @@ class Group(NamedTuple):
         return cls(group, *condition, size)
 
 
-def pool_capacity(service: Service, taking: list[Group]) -> float:
+def pool_capacity(service: Service, taking: list[Group], even: bool) -> float:
     """Requests per second that the instances *taking* them serve before the first of them has too many.
 
     With the share x_i an instance bears c x f_i / x_i in all; one with nothing left bears nothing.
@@ -46,10 +46,18 @@ def pool_capacity(service: Service, taking: list[Group]) -> float:
         return 0.0
     if service.capacity_per_s is None:
         return math.inf
-    if service.balancing == "even":
+    if even:
         least = min(factor / weight for factor, weight in sizes)
         return service.capacity_per_s * least * math.fsum(weight * size for (_, weight), size in sizes.items())
     return math.fsum(service.capacity_per_s * factor * size * weight for (factor, weight), size in sizes.items()) / most
+
+
+def one_share(factor: float, weight: float, taking: list[Group], even: bool) -> float:
+    """The share of the requests that goes to one instance of those *taking* them, 0 where it gets none."""
+    weighed = _weighed(taking)
+    own = weight / max((g.weight for g in taking), default=1.0) if weight else 0.0
+    total = math.fsum(g.size * w * (1.0 if even else g.factor) for g, w in weighed)
+    return own * (1.0 if even else factor) / total if total else 0.0
 
 
 def traffic(service: Service, taking: list[Group]) -> Traffic:

@@ -41,6 +41,8 @@ VERBS: dict[str, Verb] = {
     "lead": Verb(("service", "instance?"), "leader", False, "is led by this instance; null: between two leaders"),
     "point": Verb(("service",), "recovery point", False, "could be restored to the moment this step began"),
     "restore": Verb(("service", "copy?"), "timeline", False, "holds what its best surviving copy held"),
+    "split": Verb(("service",), "split", False, "every serving instance of the store takes writes of its own"),
+    "join": Verb(("service",), "split", False, "the store has one primary again"),
     "open": Verb((), "open", False, "users arrive"),
     "validated": Verb((), "validated", False, "the service counts as restored"),
 }

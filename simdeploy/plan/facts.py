@@ -7,10 +7,11 @@ distinct state is worked out once and then looked up.
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from typing import NamedTuple
 
 from simdeploy.plan import layout as lay
-from simdeploy.plan.balancing import Group, Traffic, dead_share, pool_capacity, traffic
+from simdeploy.plan.balancing import one_share, Group, Traffic, dead_share, pool_capacity, traffic
 from simdeploy.plan.layout import OUT, SERVING, Layout
 from simdeploy.plan.state import State
 
@@ -33,6 +34,19 @@ class Facts(NamedTuple):
     is_unobserved: float
     machines: float
     """Allocated machines."""
+    divergent: float
+    """Writes per second that split stores take on several sides."""
+
+
+class Before(NamedTuple):
+    """The state that held until an instant."""
+
+    facts: int
+    """Where its facts stand in the FactBook."""
+    signature: int
+    codes: list[int]
+    leaders: list[int | None]
+    split: Set[int]
 
 
 Losable = tuple[str, int]
@@ -50,6 +64,7 @@ class FactBook:
         self.layout = layout
         self.facts: list[Facts] = []
         self._known: dict[tuple[int, bool], int] = {}
+        self._shares: dict[tuple[int, int, int], float] = {}
         self._visits = [env.visits[layout.service_names[s]] for s in layout.pool_service]
         """Of each pool: those of its service."""
         self._critical = [layout.service_index[s] for s in env.critical]
@@ -60,6 +75,7 @@ class FactBook:
         self._cells = [[pool_of[s] for s in pinned] for _, pool_of in layout.regions] if env.cells else []
         """Of each cell: the pools that limit it."""
         self._monitors = [s for s, service in enumerate(layout.services) if service.role == "monitoring"]
+        self._electing = [(s, store) for s, store in enumerate(layout.through) if store is not None]
         self._redispatch = [s.retry == "redispatch" for s in layout.services]
         picky = [(u, v) for u, v in env.calls.edges if any(v in callees for callees in env.services[u].accepts.values())]
         self._picky = [(layout.service_index[u], layout.service_index[v]) for u, v in picky]
@@ -102,17 +118,18 @@ class FactBook:
         groups = [Group.of(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
         demand = state.demand_per_s if state.open else 0.0
         pools = self._by_pool(groups)
-        capacities = self._capacities(pools, state.leaders)
+        capacities = self._capacities(pools, state.leaders, state.split)
         capacity = self._front_door(capacities) if state.open else 0.0
         at_risk = demand > 0 and (capacity < demand or self._one_loss_too_many(pools, state, capacities, demand))
-        traffics = self._traffics(pools, state.leaders) if bad or self._picky else []
-        error_free = self._error_free(pools, traffics, state, bad)
+        traffics = self._traffics(pools, state.leaders, state.split) if bad or self._picky else []
+        shares = self._error_free(pools, traffics, state, bad)
+        error_free = self._through_cells(shares, pools, capacities, demand) if self._cells else shares[0]
         versions = self._serving_versions(groups)
         observed = self._observed(groups)
         return Facts(
             capacity=capacity,
             demand=demand,
-            error_free=self._through_cells(error_free, pools, capacities, demand) if self._cells else error_free[0],
+            error_free=error_free,
             steady=self.steady,
             is_single_fault=float(at_risk),
             is_skewed=float(any(len(v) > 1 for v in versions)),
@@ -124,6 +141,7 @@ class FactBook:
             ),
             is_unobserved=float(self._changes_unobserved(state, observed)),
             machines=self._allocated(groups),
+            divergent=self._divergent(state, min(demand * error_free, capacity)),
         )
 
     def _front_door(self, capacities: list[float]) -> float:
@@ -141,28 +159,34 @@ class FactBook:
             pools[self.layout.group_pool[group.group]].append(group)
         return pools
 
-    def _capacities(self, pools: list[list[Group]], leaders: list[int | None]) -> list[float]:
-        """Cap of every pool [req/s of its own service]."""
-        services = self.layout.pool_service
-        return [pool_capacity(self.layout.services[s], self._taking(s, pool, leaders[s])) for s, pool in zip(services, pools, strict=True)]
+    def _capacities(self, pools: list[list[Group]], leaders: list[int | None], split: Set[int] = frozenset()) -> list[float]:
+        """Cap of every pool [req/s of its own service]; of a *split* store all members serve."""
+        return [self._capacity(s, pool, leaders[s], s in split) for s, pool in zip(self.layout.pool_service, pools, strict=True)]
 
-    def _taking(self, s: int, pool: list[Group], leader: int | None) -> list[Group]:
+    def _capacity(self, s: int, pool: list[Group], leader: int | None, split: bool) -> float:
+        """Cap of one pool of the service; nobody shares the requests of a split store out among its sides."""
+        even = self.layout.services[s].balancing == "even" and not split
+        return pool_capacity(self.layout.services[s], self._taking(s, pool, leader, split), even)
+
+    def _taking(self, s: int, pool: list[Group], leader: int | None, split: bool) -> list[Group]:
         """Who of a pool of the service takes requests, by its role."""
         serving = [g for g in pool if g.mode == SERVING]
         if self.layout.services[s].role == "quorum":
             members = sum(g.size for g in pool if g.mode != lay.ABSENT)
             if sum(g.size for g in serving) < members // 2 + 1:
                 return []
-        if self.layout.leading[s]:
+        if self.layout.leading[s] and not split:
             serving = [g for g in serving if leader is not None and g.group == self.layout.group[leader]]
         return serving
 
-    def _traffics(self, pools: list[list[Group]], leaders: list[int | None]) -> list[Traffic]:
+    def _traffics(self, pools: list[list[Group]], leaders: list[int | None], split: Set[int]) -> list[Traffic]:
         """How the requests of every pool divide among versions."""
         services = self.layout.pool_service
-        return [traffic(self.layout.services[s], self._taking(s, pool, leaders[s])) for s, pool in zip(services, pools, strict=True)]
+        return [traffic(self.layout.services[s], self._taking(s, pool, leaders[s], s in split)) for s, pool in zip(services, pools, strict=True)]
 
-    def _after_losses(self, pools: list[list[Group]], leaders: list[int | None], capacities: list[float]) -> list[tuple[Losable, float]]:
+    def _after_losses(
+        self, pools: list[list[Group]], leaders: list[int | None], capacities: list[float], split: Set[int] = frozenset()
+    ) -> list[tuple[Losable, float]]:
         """C after the loss of one machine, failover settled, for each machine (or one of like ones) with something serving."""
         single: list[tuple[Losable, list[Group]]] = []
         shared: dict[int, list[Group]] = {}
@@ -175,17 +199,26 @@ class FactBook:
             else:
                 shared.setdefault(machine, []).append(g)
         lost = single + [(("machine", machine), here) for machine, here in shared.items()]
-        return [(name, self._front_door(self._without(gone, pools, leaders, capacities))) for name, gone in lost]
+        return [(name, self._front_door(self._without(gone, pools, leaders, capacities, split))) for name, gone in lost]
 
-    def _without(self, gone: list[Group], pools: list[list[Group]], leaders: list[int | None], capacities: list[float]) -> list[float]:
+    def _without(
+        self, gone: list[Group], pools: list[list[Group]], leaders: list[int | None], capacities: list[float], split: Set[int]
+    ) -> list[float]:
         """Cap of every pool when one instance of each group in *gone* is out and a new leader has been found."""
         after = capacities.copy()
+        leaderless = set()
         for p in {self.layout.group_pool[g.group] for g in gone}:
             s, left = self.layout.pool_service[p], [g for g in pools[p] if g not in gone]
             for g in (g for g in gone if self.layout.group_pool[g.group] == p):
                 left += [g._replace(size=g.size - 1)] * (g.size > 1) + [g._replace(mode=OUT, size=1)]
-            taking = self._taking(s, left, self._next_leader(s, left, leaders[s]))
-            after[p] = pool_capacity(self.layout.services[s], taking)
+            leader = self._next_leader(s, left, leaders[s])
+            after[p] = self._capacity(s, left, leader, s in split)
+            if leader != leaders[s]:
+                leaderless.add(s)
+        pool_of = self.layout.regions[0][1]  # what has a leader is in no cell, so it has one pool
+        for s, store in self._electing:
+            if after[pool_of[store]] == 0 and (capacities[pool_of[store]] > 0 or s in leaderless):
+                after[pool_of[s]] = 0.0  # its lease runs out, or nobody can be elected
         return after
 
     def _next_leader(self, s: int, groups: list[Group], leader: int | None) -> int | None:
@@ -208,7 +241,7 @@ class FactBook:
 
         A machine that served nothing at the start could have been lost there.
         """
-        after = self._after_losses(pools, state.leaders, capacities)
+        after = self._after_losses(pools, state.leaders, capacities, state.split)
         start = self._front_door(self._start)
         return any(c < demand and self._borne.get(name, start) >= demand for name, c in after)
 
@@ -268,6 +301,43 @@ class FactBook:
         machines = layout.plan.environment.machines
         bare = sum(not on for on, m in zip(layout.on_machine, machines, strict=True) if not m.hosted)
         return float(alone + sum(not machines[m].hosted for m in shared if m is not None) + bare)
+
+    def _divergent(self, state: State, served_per_s: float) -> float:
+        """Writes per second of the split stores that take writes, by their stated rate or one for each request served."""
+        stores = [self.layout.services[s].store for s in state.split if state.takes_writes(s)]
+        rates = [None if store is None else store.writes_per_s for store in stores]
+        return math.fsum(served_per_s if rate is None else rate for rate in rates)
+
+    def held(self, i: int, before: Before) -> float:
+        """How many requests the instance at position *i* holds in the state *before*: its load x its service's mean hold (Little's law)."""
+        s = self.layout.service_of[i]
+        hold = self.layout.services[s].hold
+        facts = self.facts[before.facts]
+        name = (before.signature, self.layout.group[i], before.codes[i])
+        share = self._shares.get(name)
+        if share is None:
+            share = self._shares[name] = self._share(s, i, before)
+        served_per_s = min(facts.demand * facts.error_free, facts.capacity) * self._visits[self.layout.group_pool[self.layout.group[i]]]
+        return served_per_s * share * (hold.mean_s if hold is not None else 0.0)
+
+    def _share(self, s: int, i: int, before: Before) -> float:
+        """What share of its service's requests the instance at position *i* takes."""
+        groups = [Group.of(g, met, n) for g, met, n in self.layout.signature.counts(before.signature) if isinstance(g, int)]
+        pools, p = self._by_pool(groups), self.layout.group_pool[self.layout.group[i]]
+        condition = self.layout.conditions[before.codes[i]]
+        taking = self._taking(s, pools[p], before.leaders[s], s in before.split)
+        if condition.mode != SERVING or (self.layout.leading[s] and s not in before.split and i != before.leaders[s]):
+            return 0.0
+        cells = [k for k, (_, pool_of) in enumerate(self.layout.regions) if pool_of[s] == p] if self._cells else []
+        part = 1.0
+        if len(cells) == 1:
+            capacities = self._capacities(pools, before.leaders, before.split)
+            shares, limits = self._cell_shares(pools, capacities), self._cell_capacities(capacities)
+            demand = self.facts[before.facts].demand
+            served = [min(demand * share, limit) for share, limit in zip(shares, limits, strict=True)]
+            part = served[cells[0]] / math.fsum(served) if any(served) else 0.0
+        even = self.layout.services[s].balancing == "even" and s not in before.split
+        return part * one_share(condition.factor, condition.weight, taking, even)
 
     def _error_free(self, pools: list[list[Group]], traffics: list[Traffic], state: State, bad: bool) -> list[float]:
         """Of each cell, or of the whole: share of the requests there that meet no error.

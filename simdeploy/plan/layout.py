@@ -19,7 +19,7 @@ ABSENT, OUT, STARTING, DRAINING, DEAD, SERVING = range(6)
 """How an instance stands: not there; off the balancer; waiting for its health check to rise; finishing what it
 has; gone but still in the balancer's pool; serving."""
 
-MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, OPEN, VALIDATED, WEIGHT = range(11)
+MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, SPLIT, OPEN, VALIDATED, WEIGHT = range(12)
 """What a compiled effect does; MODE covers every verb that sets how an instance stands and starts no timer."""
 
 Operation = tuple[int, int, Any]
@@ -102,6 +102,10 @@ class Layout:
         for i, machine in enumerate(self.machine_of):
             self.on_machine[machine].append(i)
         self.leading = [s.role in LEADING or (s.role == "quorum" and s.serves == "leader") for s in self.services]
+        self.through = [None if s.elected_through is None else self.service_index[s.elected_through] for s in self.services]
+        """Of each service: the store through which its leaders are elected."""
+        self.electing = [[s for s, through in enumerate(self.through) if through == store] for store in range(len(self.services))]
+        """Of each store: the services whose leaders are elected through it."""
         self.conditions: list[Condition] = [Condition(ABSENT, "", 0.0)]
         self._codes: dict[Condition, int] = {}
         self._changed: dict[tuple[int, str], dict[Any, int]] = {}
@@ -113,10 +117,13 @@ class Layout:
         self.begin = [self._compile(step, step.begin) for step in plan.steps]
         self.end = [self._compile(step, step.end) for step in plan.steps]
         self.slow = [tuple((self.index[i], factor) for i, factor in step.slow) for step in plan.steps]
+        self.draining = {k: self.index[step.target] for k, step in enumerate(plan.steps) if step.until_idle}
+        """Steps that last until their target's last request has ended -> the target."""
+        self.joins = {k for k, step in enumerate(plan.steps) if any(effect[0] == "join" for effect in (*step.begin, *step.end))}
         self.watches = self._may_change_unobserved()
         self.lasting = [
-            self.watches or bool(slow) or any(op[0] in (POINT, RESTORE) for op in end)
-            for slow, end in zip(self.slow, self.end, strict=True)
+            self.watches or bool(slow) or k in self.draining or k in self.joins or any(op[0] in (POINT, RESTORE) for op in end)
+            for k, (slow, end) in enumerate(zip(self.slow, self.end, strict=True))
         ]
         """Steps that matter for as long as they run, not only when they begin and end."""
 
@@ -218,6 +225,8 @@ class Layout:
         if verb in ("open", "validated"):
             return (OPEN if verb == "open" else VALIDATED, 0, None)
         s = self.service_index[str(arguments[0])]
+        if verb in ("split", "join"):
+            return (SPLIT, s, verb == "split")
         if verb == "lead":
             return (LEAD, s, None if len(arguments) < 2 or arguments[1] is None else self.index[str(arguments[1])])
         return ({"schema": SCHEMA, "point": POINT, "restore": RESTORE}[verb], s, arguments[1] if len(arguments) > 1 else None)

@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simdeploy.environment.residuals import residual
 from simdeploy.plan.exposure import Phases, risk
-from simdeploy.plan.facts import FactBook
+from simdeploy.plan.facts import Before, FactBook, Facts
 from simdeploy.plan.layout import LEAD, Layout
 from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.plan import Plan
@@ -41,6 +42,8 @@ class Run(NamedTuple):
     steps_failed: int
     validated_at_s: float | None
     store_events: list[StoreEvent]
+    cut_requests: float
+    reconcile_s: float
 
 
 class Meter:
@@ -57,6 +60,14 @@ class Meter:
         self._times: list[float] = []
         self._states: list[int] = []
         self._dated: dict[int, float] = {}
+        self._held: dict[int, float] = {}
+        self._attempted: dict[int, float] = {}
+        self._before: tuple[float, Before] | None = None
+        self._latest: tuple[float, Before] | None = None
+        if layout.draining:
+            self._latest = (-1.0, self._snapshot(book.of(self.state, bad)))
+        self._cut_requests = 0.0
+        self._reconcile_s = 0.0
         self._running: dict[int, int] = {}
 
     def began(self, step: int, at_s: float) -> None:
@@ -72,7 +83,7 @@ class Meter:
         layout = self._layout
         self.makespan_s = at_s
         if layout.lasting[step]:
-            self._last_no_more(step)
+            self._last_no_more(step, result, at_s)
         if result == "succeeded":
             if operations := layout.end[step]:
                 self.state.apply(operations, at_s, self._dated.get(step, at_s))
@@ -90,37 +101,73 @@ class Meter:
     def instant_over(self, at_s: float) -> None:
         """Nothing more happens at *at_s*: what holds now holds for some time."""
         state = self.state
-        if state.signature == self._signature:
-            return
-        self._signature = state.signature
-        facts = self._book.of(state, self.bad)
-        if self._times and self._times[-1] == at_s:
-            self._states[-1] = facts
-        else:
-            self._times.append(at_s)
-            self._states.append(facts)
+        if state.signature != self._signature:
+            self._signature = state.signature
+            facts = self._book.of(state, self.bad)
+            if self._times and self._times[-1] == at_s:
+                self._states[-1] = facts
+            else:
+                self._times.append(at_s)
+                self._states.append(facts)
+        if self._latest is not None:
+            if at_s > self._latest[0]:
+                self._before = self._latest
+            self._latest = (at_s, self._snapshot(self._states[-1]))
 
     def close(self, outcome: str, end_s: float) -> Run:
         """The run, integrated to *end_s*."""
         state = self.state
         return Run(
             self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(),
-            self.steps_failed, state.validated_at_s, state.store_events,
+            self.steps_failed, state.validated_at_s, state.store_events, self._cut_requests, self._reconcile_s,
         )  # fmt: skip
 
     def _last(self, step: int, at_s: float) -> None:
         """What a step does for as long as it runs begins: slowing, being watched or not, dating a recovery point."""
         self._dated[step] = at_s
+        if (instance := self._layout.draining.get(step)) is not None:
+            self._held[step] = self._book.held(instance, self._until(at_s))
+            self._attempted[step] = at_s
         for i, factor in self._layout.slow[step]:
             self.state.slow(i, factor, begins=True)
         if self._layout.watches:
             self._count_running(step, 1)
 
-    def _last_no_more(self, step: int) -> None:
+    def _last_no_more(self, step: int, result: str, at_s: float) -> None:
+        if step in self._held and result == "succeeded":
+            self._cut_requests += self._cut(step, at_s)
+        if step in self._layout.joins:
+            self._reconcile_s += at_s - self._dated[step]
         for i, factor in self._layout.slow[step]:
             self.state.slow(i, factor, begins=False)
         if self._layout.watches:
             self._count_running(step, -1)
+
+    def held(self, step: int) -> float:
+        """How many requests the target of a drain that lasts until idle held when the step began."""
+        return self._held[step]
+
+    def attempted(self, step: int, at_s: float) -> None:
+        """Another attempt of a drain that lasts until idle begins."""
+        self._attempted[step] = at_s
+
+    def _cut(self, step: int, at_s: float) -> float:
+        """What the time-out cut of a drain that ends at *at_s*; 0 where its last request ended before."""
+        timeout_s = self._layout.plan.steps[step].timeout_s or 0.0
+        hold = self._layout.services[self._layout.service_of[self._layout.draining[step]]].hold
+        if hold is None or self._held[step] <= 0 or at_s < self._attempted[step] + timeout_s:
+            return 0.0
+        return residual(hold).cut(self._held[step], timeout_s)
+
+    def _snapshot(self, facts: int) -> Before:
+        state = self.state
+        return Before(facts, state.signature, state.codes.copy(), state.leaders.copy(), state.split.copy())
+
+    def _until(self, at_s: float) -> Before:
+        """The state that held until *at_s*."""
+        assert self._latest is not None  # kept wherever a plan has such drains
+        before = self._before if self._before is not None and self._latest[0] == at_s else self._latest
+        return before[1]
 
     def _count_running(self, step: int, change: int) -> None:
         machine = self._layout.plan.environment.machine_index.get(self._layout.plan.steps[step].on)
@@ -135,7 +182,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
 
     *phases* says for each run where the periodic copies of each store stood at its start.
     """
-    facts = np.array(book.facts, dtype=np.float64).reshape(-1, 10)
+    facts = np.array(book.facts, dtype=np.float64).reshape(-1, len(Facts._fields))
     counts = np.array([len(r.times) for r in runs])
     owner = np.repeat(np.arange(len(runs)), counts)
     states = np.array([s for r in runs for s in r.states], dtype=np.intp)
@@ -166,19 +213,24 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
     failed = (
         integral(demand - served) if plan.environment.demand.excess == "lost" else np.array([_queued_failures(plan, book, r) for r in runs])
     )
-    single, skewed, incompatible, blind, unobserved, machines = flags
+    cut = np.array([r.cut_requests for r in runs])
+    failed = failed + cut
+    single, skewed, incompatible, blind, unobserved, machines, divergent = flags
     fault_free = float(book.steady) or math.nan
     values = {
         "makespan_s": np.array([r.makespan_s for r in runs]),
         "downtime_s": integral((asks & (capacity <= 0)).astype(float)),
         "brownout_s": integral((short & (capacity > 0)).astype(float)),
         "failed_requests": failed,
-        "availability": np.divide(offered - failed, offered, out=np.full(len(runs), np.nan), where=offered > 0),
+        "cut_requests": cut,
+        "availability": np.divide(np.maximum(offered - failed, 0.0), offered, out=np.full(len(runs), np.nan), where=offered > 0),
         "capacity_min": lowest(capacity),
         "capacity_end": capacity[last],
         "headroom_min": np.where(np.isinf(low := lowest(headroom)), np.nan, low),
         "lost_capacity": integral(missing),
         "single_fault_s": integral(single),
+        "divergent_writes": integral(divergent),
+        "reconcile_s": np.array([r.reconcile_s for r in runs]),
         "skew_s": integral(skewed),
         "incompatible_s": integral(incompatible),
         "blind_s": integral(blind),
@@ -292,6 +344,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
     at_s, kind, subject, value = record
     if kind == "began":
         meter.began(steps[subject], at_s)
+    elif kind == "again":
+        meter.attempted(steps[subject], at_s)
     elif kind == "ended":
         if value in ("skipped", "not_needed"):
             meter.makespan_s = at_s
@@ -304,6 +358,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
         state.noticed(i, state.term(i)) if kind == "noticed" else state.risen(i, state.term(i), at_s)
     elif kind == "elected":
         state.elected(services[subject], state.vote(services[subject]), at_s)
+    elif kind == "expired":
+        state.expired(services[subject], state.lease(services[subject]))
     elif kind == "crashed":
         state.crashed(machines[subject], at_s)
     elif kind == "repaired":

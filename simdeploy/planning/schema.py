@@ -51,7 +51,7 @@ def _compose(schema: Json) -> None:
         "description": "The environment file that this one stands on; it says only what differs.",
     }
     schema["anyOf"] = [{"required": ["like"]}, {"required": schema.pop("required")}]
-    for name in ("Service", "Action", "Cell"):
+    for name in ("Service", "Cell"):
         schema["$defs"][name].pop("required")
     machine = schema["$defs"]["Machine"]["properties"]
     count = "So many machines; their names have {n} where the number goes, their zones take turns."
