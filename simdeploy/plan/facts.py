@@ -23,6 +23,8 @@ class Facts(NamedTuple):
     """Offered L [req/s]; 0 before the doors open."""
     error_free: float
     """Share g of requests that meets no error."""
+    error_free_if_good: float
+    """The same, were no release bad."""
     steady: float
     """C of the steady state [req/s]."""
     is_single_fault: float
@@ -62,21 +64,28 @@ class FactBook:
         env = layout.plan.environment
         self.layout = layout
         self.facts: list[Facts] = []
-        self._known: dict[tuple[int, bool], int] = {}
+        self._known: dict[tuple[int, frozenset[int]], int] = {}
+        self._bad_versions: dict[frozenset[int], frozenset[tuple[int, str | int]]] = {}
         self._visits = [env.visits[s] for s in layout.service_names]
         self._critical = [layout.service_index[s] for s in env.critical]
         self._monitors = [s for s, service in enumerate(layout.services) if service.role == "monitoring"]
         self._redispatch = [s.retry == "redispatch" for s in layout.services]
         self._calls = [(layout.service_index[u], layout.service_index[v]) for u, v in env.calls.edges]
-        self._changed = {layout.service_of[op[1]] for ops in layout.end for op in ops if op[0] == lay.VERSION}
         self.steady = 0.0
         self._start = self._capacities(self._groups_at_start(), layout.start_leaders)
         self._borne = dict(self._after_losses(self._groups_at_start(), layout.start_leaders, self._start))
         stated = layout.plan.steady_capacity_per_s
         self.steady = stated if stated is not None else self._front_door(self._start)
 
-    def of(self, state: State, bad: bool) -> int:
-        """Where the facts of *state* stand in `facts`; *bad* says whether the release is."""
+    def bad_versions(self, bad: frozenset[int]) -> frozenset[tuple[int, str | int]]:
+        """The (service, version) that the parts of the plan in *bad* bring: 0 the main section, k the k-th forward round."""
+        versions = self._bad_versions.get(bad)
+        if versions is None:
+            versions = self._bad_versions[bad] = frozenset(name for name, part in self.layout.brought.items() if part in bad)
+        return versions
+
+    def of(self, state: State, bad: frozenset[int]) -> int:
+        """Where the facts of *state* stand in `facts`; *bad* are the parts of the plan that bring a bad release."""
         key = (state.signature, bad)
         known = self._known.get(key)
         if known is None:
@@ -90,7 +99,7 @@ class FactBook:
             counts[g] += 1
         return [_group(g, layout.conditions[layout.group_start[g]], counts[g]) for g in counts]
 
-    def _work_out(self, state: State, bad: bool) -> Facts:
+    def _work_out(self, state: State, bad: frozenset[int]) -> Facts:
         layout = self.layout
         groups = [_group(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
         demand = state.demand_per_s if state.open else 0.0
@@ -99,10 +108,12 @@ class FactBook:
         at_risk = demand > 0 and (capacity < demand or self._one_loss_too_many(groups, state, capacities, demand))
         versions = self._serving_versions(groups)
         observed = self._observed(groups)
+        error_free = self._error_free(groups)
         return Facts(
             capacity=capacity,
             demand=demand,
-            error_free=self._error_free(groups, bad),
+            error_free=error_free * self._unspoilt(groups, self.bad_versions(bad)) if bad else error_free,
+            error_free_if_good=error_free,
             steady=self.steady,
             is_single_fault=float(at_risk),
             is_skewed=float(any(len(v) > 1 for v in versions)),
@@ -246,10 +257,10 @@ class FactBook:
         bare = sum(not on for on, m in zip(layout.on_machine, machines, strict=True) if not m.hosted)
         return float(alone + sum(not machines[m].hosted for m in shared if m is not None) + bare)
 
-    def _error_free(self, groups: list[Group], bad: bool) -> float:
-        """Share of requests that meet neither a dead instance (d of n in the pool, without retry) nor a bad release.
+    def _error_free(self, groups: list[Group]) -> float:
+        """Share of requests that meet no dead instance: the product over the critical services s of (1 - d/n)^V(s).
 
-        Product over the critical services s of (1 - d/n)^V(s), and of (1 - errors x share of changed instances)^V(s).
+        d of n are dead in the pool; with retry the factor is 1.
         """
         share = 1.0
         for s in self._critical:
@@ -258,7 +269,14 @@ class FactBook:
             serving = sum(g.size for g in here if g.mode == SERVING)
             if dead and not self._redispatch[s]:
                 share *= (1 - dead / (dead + serving)) ** self._visits[s]
-            if bad and serving and s in self._changed:
-                changed = sum(g.size for g in here if g.mode == SERVING and g.version != self._start_version(g.group))
-                share *= (1 - self.layout.plan.release.error_share * changed / serving) ** self._visits[s]
+        return share
+
+    def _unspoilt(self, groups: list[Group], bad: frozenset[tuple[int, str | int]]) -> float:
+        """Share of requests that meet no error of a bad release: the product of (1 - errors x share of bad instances)^V(s)."""
+        share = 1.0
+        for s in self._critical:
+            here = [g for g in groups if g.mode == SERVING and self.layout.group_service[g.group] == s]
+            spoilt = sum(g.size for g in here if (s, g.version) in bad)
+            if spoilt:
+                share *= (1 - self.layout.plan.release.error_share * spoilt / sum(g.size for g in here)) ** self._visits[s]
         return share

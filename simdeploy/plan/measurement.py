@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdeploy.plan.exposure import Phases, risk
-from simdeploy.plan.facts import FactBook
+from simdeploy.plan.facts import FactBook, Facts
 from simdeploy.plan.layout import LEAD, Layout
 from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.queueing import flow
 from simdeploy.plan.state import State, StoreEvent
+from simdeploy.plan.steps import MAIN
 from simdeploy.plan.trace import Trace
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,8 @@ class Run(NamedTuple):
     failovers: int
     out_at_end: int
     steps_failed: int
+    rollback_s: float
+    forward_s: float
     validated_at_s: float | None
     store_events: list[StoreEvent]
 
@@ -46,11 +49,12 @@ class Run(NamedTuple):
 class Meter:
     """Follows one run: tell it what began and ended, and when an instant is over."""
 
-    def __init__(self, layout: Layout, book: FactBook, demand_per_s: float, bad: bool) -> None:
+    def __init__(self, layout: Layout, book: FactBook, demand_per_s: float, bad: frozenset[int]) -> None:
         self.state = State(layout, demand_per_s)
         self.steps_failed = 0
         self.makespan_s = 0.0
         self.bad = bad
+        """The parts of the plan that bring a bad release: 0 the main section, k the k-th forward round."""
         self._layout = layout
         self._book = book
         self._signature = -1
@@ -58,6 +62,9 @@ class Meter:
         self._states: list[int] = []
         self._dated: dict[int, float] = {}
         self._running: dict[int, int] = {}
+        self._left: tuple[str, float] | None = None
+        """What the latest abort that did not halt led to, and when it was."""
+        self._lost_s = {"rollback": 0.0, "forward": 0.0}
 
     def began(self, step: int, at_s: float) -> None:
         """The first attempt of a step begins."""
@@ -87,6 +94,21 @@ class Meter:
         self.makespan_s = at_s
         self.steps_failed += 1
 
+    def aborted(self, reaction: str, at_s: float) -> None:
+        """A section is left for what *reaction* says; a halt leaves it for nothing else."""
+        if reaction != "halt":
+            self._count_lost(at_s)
+            self._left = (reaction, at_s)
+
+    def _count_lost(self, until_s: float) -> None:
+        if self._left is not None:
+            reaction, since_s = self._left
+            self._lost_s[reaction] += until_s - since_s
+
+    def serves_bad(self) -> bool:
+        """Whether any instance serves a bad version."""
+        return bool(self.bad) and self.state.serves(self._book.bad_versions(self.bad))
+
     def instant_over(self, at_s: float) -> None:
         """Nothing more happens at *at_s*: what holds now holds for some time."""
         state = self.state
@@ -103,9 +125,10 @@ class Meter:
     def close(self, outcome: str, end_s: float) -> Run:
         """The run, integrated to *end_s*."""
         state = self.state
+        self._count_lost(end_s if outcome == "stuck" else self.makespan_s)
         return Run(
-            self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(),
-            self.steps_failed, state.validated_at_s, state.store_events,
+            self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(), self.steps_failed,
+            self._lost_s["rollback"], self._lost_s["forward"], state.validated_at_s, state.store_events,
         )  # fmt: skip
 
     def _last(self, step: int, at_s: float) -> None:
@@ -135,7 +158,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
 
     *phases* says for each run where the periodic copies of each store stood at its start.
     """
-    facts = np.array(book.facts, dtype=np.float64).reshape(-1, 10)
+    facts = np.array(book.facts, dtype=np.float64).reshape(-1, len(Facts._fields))
     counts = np.array([len(r.times) for r in runs])
     owner = np.repeat(np.arange(len(runs)), counts)
     states = np.array([s for r in runs for s in r.states], dtype=np.intp)
@@ -145,7 +168,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
     following = np.append(times[1:], 0.0)
     following[last] = ends
     length = following - times
-    capacity, demand, error_free, steady, *flags = facts[states].T
+    capacity, demand, error_free, error_free_if_good, steady, *flags = facts[states].T
 
     def integral(rate: Floats) -> Floats:
         return np.bincount(owner, weights=np.where(length > 0, rate, 0.0) * length, minlength=len(runs)).astype(np.float64)
@@ -163,9 +186,12 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         missing = np.where(capacity < steady, steady - capacity, 0.0)
         headroom = np.where(asks, (capacity - demand) / demand, np.inf)
     offered = integral(demand)
-    failed = (
-        integral(demand - served) if plan.environment.demand.excess == "lost" else np.array([_queued_failures(plan, book, r) for r in runs])
-    )
+    if plan.environment.demand.excess == "lost":
+        failed = integral(demand - served)
+        spoilt = integral(np.minimum(demand * error_free_if_good, capacity) - served)
+    else:
+        failed = np.array([_queued_failures(plan, book, r) for r in runs])
+        spoilt = integral(demand * (error_free_if_good - error_free))
     single, skewed, incompatible, blind, unobserved, machines = flags
     fault_free = float(book.steady) or math.nan
     values = {
@@ -173,6 +199,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         "downtime_s": integral((asks & (capacity <= 0)).astype(float)),
         "brownout_s": integral((short & (capacity > 0)).astype(float)),
         "failed_requests": failed,
+        "bad_release_requests": spoilt,
         "availability": np.divide(offered - failed, offered, out=np.full(len(runs), np.nan), where=offered > 0),
         "capacity_min": lowest(capacity),
         "capacity_end": capacity[last],
@@ -184,6 +211,8 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         "blind_s": integral(blind),
         "unobserved_change_s": integral(unobserved),
         "machine_hours": integral(machines) / 3600,
+        "rollback_s": np.array([r.rollback_s for r in runs]),
+        "forward_s": np.array([r.forward_s for r in runs]),
         "failovers": np.array([float(r.failovers) for r in runs]),
         "out_at_end": np.array([float(r.out_at_end) for r in runs]),
         "steps_failed": np.array([float(r.steps_failed) for r in runs]),
@@ -268,7 +297,7 @@ def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None
     book = FactBook(layout)
     steps, services = plan.wiring.position, layout.service_index
     machines = plan.environment.machine_index
-    bad = any(r.kind == "bad_release" for r in trace.records)
+    bad = frozenset(int(r.value or MAIN) for r in trace.records if r.kind == "bad_release")
     meter = Meter(layout, book, plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1], bad)
     state = meter.state
     now = 0.0
@@ -299,6 +328,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
             meter.failed(at_s) if value == "failed" else None
         else:
             meter.ended(steps[subject], value, at_s)
+    elif kind == "aborted":
+        meter.aborted(value, at_s)
     elif kind in ("noticed", "risen"):
         i = layout.index[subject]
         state.noticed(i, state.term(i)) if kind == "noticed" else state.risen(i, state.term(i), at_s)

@@ -189,10 +189,13 @@ class State:
         """The number of the service's latest election: a timer of an earlier one is void."""
         return self._votes[service]
 
-    def changed_serves(self) -> bool:
-        """Whether any instance serves another version than it started with."""
-        conditions, versions = self.layout.conditions, self.layout.start_versions
-        return any(conditions[c].mode == SERVING and conditions[c].version != v for c, v in zip(self.codes, versions, strict=True))
+    def serves(self, versions: frozenset[tuple[int, str | int]]) -> bool:
+        """Whether any instance serves one of these (service, version)."""
+        conditions = self.layout.conditions
+        return any(
+            conditions[c].mode == SERVING and (s, conditions[c].version) in versions
+            for c, s in zip(self.codes, self.layout.service_of, strict=True)
+        )
 
     def out_at_end(self) -> int:
         """How many instances are neither serving nor absent."""

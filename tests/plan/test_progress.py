@@ -467,7 +467,7 @@ def test_after_a_halt_only_begun_lanes_go_on_in_any_plan(dag, targets, when, luc
     if desk.outcome is not None:
         return
     allowed = {name for b in began for name in lanes[b]}
-    desk.progress.abort("halt")
+    desk.progress.abort("halt", 0)
     later = desk.begin()
     while desk.running:
         name = luck.choice(desk.running)
