@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from simdeploy.environment.durations import Distribution, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.plan.measurement import metrics_of
-from simdeploy.plan.plan import Plan
-from simdeploy.plan.steps import Judge, Step
+from simdeploy.plan.plan import Plan, Release
+from simdeploy.plan.steps import Gate, Judge, Step
+from simdeploy.plan.trace import Trace
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
 
@@ -139,3 +140,111 @@ def _random_lane(draw: Any, instance: str, barrier: tuple[str, ...], failing: bo
             end=((give, instance), *last), **common,
         ),
     ]  # fmt: skip
+
+
+@st.composite
+def undoable_plans(draw: Any) -> Plan:
+    """Lanes in batches, up to two forward rounds of the same lanes, and the way back of each instance from wherever it is.
+
+    Every gate says no, so each round is entered and the last one is rolled back; the first failure of a step aborts too.
+    """
+    check = draw(st.sampled_from([None, {"interval_s": 2.0, "fall": 3, "rise": 2}]))
+    mid = {
+        "role": draw(st.sampled_from(["stateless", "leader_elected", "quorum"])),
+        "on": ["mid1", "mid2", "mid3"][: draw(st.integers(1, 3))],
+    }
+    env = canonical(draw(st.sampled_from([50.0, 200.0])), mid={**mid, "health_check": check}, web={"health_check": check})
+    left = draw(st.permutations([*env.members("web"), *env.members("mid")]))
+    batches: list[list[str]] = []
+    while left:
+        size = draw(st.integers(1, len(left)))
+        batches, left = [*batches, left[:size]], left[size:]
+    rounds = draw(st.integers(0, 2))
+    steps = [s for part in range(rounds + 1) for s in _part(draw, batches, part, rounds)]
+    return Plan(
+        environment=env, steps=(*steps, *_way_back(draw, batches, rounds)), on_abort="rollback", horizon_s=3000.0,
+        release=Release(p_bad=0.5, p_bad_fix=0.5, error_share=0.3),
+    )  # fmt: skip
+
+
+def _lane_ids(part: int, instance: str) -> tuple[str, str, str]:
+    return (f"part{part}/{instance}/drain", f"part{part}/{instance}/install", f"part{part}/{instance}/start")
+
+
+def _part(draw: Any, batches: list[list[str]], part: int, rounds: int) -> list[Step]:
+    """The main section (0) or a forward round, its gate after any of its batches."""
+    place: dict[str, Any] = {"section": "forward", "round": part} if part else {}
+    gate_after, barrier, steps = draw(st.integers(0, len(batches) - 1)), (), []
+    fatal = draw(st.booleans())
+    for k, batch in enumerate(batches):
+        for instance in batch:
+            first, second, third = _lane_ids(part, instance)
+            common: dict[str, Any] = {"target": instance, "on": instance.split("@")[1], "fatal": fatal, **place}
+            take, give = draw(st.sampled_from(["drain", "kill"])), draw(st.sampled_from(["serve", "start"]))
+            version = ("version", instance, f"2.{part}")
+            steps += [
+                Step(id=first, after=barrier, duration=draw(DURATIONS), begin=((take, instance),), **common),
+                Step(id=second, needs=(first,), duration=draw(DURATIONS), begin=(("out", instance),), end=(version,), **common),
+                Step(id=third, needs=(second,), duration=draw(DURATIONS), end=((give, instance),), **common),
+            ]
+        watch = tuple(i for instance in batch for i in _lane_ids(part, instance))
+        steps.append(Step(id=f"part{part}/judge{k}", kind="judge", after=watch, judge=Judge(watch=watch, size=len(batch)), **place))
+        barrier = (f"part{part}/judge{k}",)
+        if k == gate_after:
+            reaction = "forward" if part < rounds else "rollback"
+            gate = Gate(sensitivity=1.0, false_alarms=1.0, reaction=reaction)
+            steps.append(Step(id=f"part{part}/gate", kind="gate", after=barrier, duration=draw(DURATIONS), gate=gate, **place))
+            barrier = (f"part{part}/gate",)
+    return steps
+
+
+def _way_back(draw: Any, batches: list[list[str]], rounds: int) -> list[Step]:
+    """Out lanes of what the last part left half done, all at once; then back lanes of what it had done, the last batch first."""
+    out: list[Step] = []
+    back: list[Step] = []
+    for instance in (i for batch in batches for i in batch):
+        for part in range(rounds + 1):
+            out += _undoing(draw, instance, part, rounds, "out")
+    barrier = tuple(s.id for s in out)
+    for batch in reversed(batches):
+        lanes = [s for i in batch for part in range(rounds + 1) for s in _undoing(draw, i, part, rounds, "back", barrier)]
+        back, barrier = [*back, *lanes], tuple(s.id for s in lanes)
+    return [*out, *back]
+
+
+def _undoing(draw: Any, instance: str, part: int, rounds: int, kind: str, waits: tuple[str, ...] = ()) -> list[Step]:
+    """The lane that brings an instance back that *part* was the last to touch: half done (out) or done (back)."""
+    first, _, last = _lane_ids(part, instance)
+    guard = {"began": (first,), "unbegun": tuple(_lane_ids(k, instance)[0] for k in range(part + 1, rounds + 1))}
+    guard["undone" if kind == "out" else "done"] = (last,)
+    common: dict[str, Any] = {"section": "rollback", "target": instance, "on": instance.split("@")[1], **guard}
+    taken, installed = f"undo/part{part}/{instance}/{kind}", f"undo/part{part}/{instance}/{kind}-install"
+    give = draw(st.sampled_from(["serve", "start"]))
+    return [
+        Step(id=taken, after=waits, duration=draw(DURATIONS), begin=(("drain" if kind == "back" else "out", instance),), **common),
+        Step(id=installed, needs=(taken,), duration=draw(DURATIONS), end=(("version", instance, "1"),), **common),
+        Step(id=f"{installed}-start", needs=(installed,), duration=draw(DURATIONS), end=((give, instance),), **common),
+    ]
+
+
+def standing(plan: Plan, told: Trace) -> dict[str, tuple[bool, str]]:
+    """Instance -> (whether it serves, its version) at the end of a trace, told from its records alone."""
+    checked = {i for i, (s, _) in plan.environment.instances.items() if plan.environment.services[s].health_check}
+    found = {i: (True, plan.environment.services[s].version) for i, (s, _) in plan.environment.instances.items()}
+    steps = {s.id: s for s in plan.steps}
+    for record in told:
+        effects: tuple[Any, ...] = ()
+        if record.kind == "began":
+            effects = steps[record.subject].begin
+        elif record.kind == "ended" and record.value == "succeeded":
+            effects = steps[record.subject].end
+        elif record.kind == "risen":
+            effects = (("serve", record.subject),)
+        for verb, instance, *argument in effects:
+            serves, version = found[instance]
+            if verb == "version":
+                version = argument[0]
+            elif verb != "start" or instance not in checked:
+                serves = verb in ("serve", "start")
+            found[instance] = serves, version
+    return found

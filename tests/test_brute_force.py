@@ -278,7 +278,7 @@ def told(plan: Plan, trace: Any) -> Told:
             world.leader[subject] = world.ranked(subject)[0]
         elif record.kind == "demand":
             world.demand = float(record.value)
-        else:
+        elif record.kind != "aborted":
             getattr(world, record.kind)(subject)
     last(trace.end_s if trace.outcome == "stuck" else max(makespan, plan.horizon_s or 0.0))
     sums["failed_requests"] += cut

@@ -20,11 +20,12 @@ from simdeploy.plan.layout import Layout
 from simdeploy.plan.measurement import measure, metrics_of
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.progress import Progress, order
+from simdeploy.plan.queueing import flow
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.outcome import simulate_all
 from simdeploy.simulation.sampler import Draws
-from tests.builders import canonical, farm, lane, random_plans, rolling, run
+from tests.builders import canonical, farm, lane, random_plans, rolling, run, standing, undoable_plans
 
 MANY = 4000
 
@@ -100,6 +101,41 @@ def test_4_the_front_door_carries_what_its_bottleneck_carries():
 
     assert {"lb": 1, "web": 1, "mid": 1.5, "sql": 3, "mon": 0} == env.visits
     assert FactBook(Layout(Plan(environment=env, steps=()))).steady == pytest.approx(min(600, 400 / 1.5, 500 / 3))
+
+
+@settings(max_examples=15)
+@given(plan=undoable_plans(), seed=st.integers(0, 10_000))
+def test_11_a_rollback_from_every_point_restores_every_instance_and_its_old_version(plan, seed):
+    untouched = {i: (True, plan.environment.services[s].version) for i, (s, _) in plan.environment.instances.items()}
+    forth = [i for i, s in enumerate(plan.steps) if s.section != "rollback" and s.kind == "step"]
+    for failing in [None, *forth]:
+        steps = [s if i != failing else s.model_copy(update={"p_fail": 1.0}) for i, s in enumerate(plan.steps)]
+        told = one_trace(plan.model_copy(update={"steps": tuple(steps)}), seed)
+
+        assert "rolled_back" == told.outcome
+        assert untouched == standing(plan, told), failing
+
+
+@settings(max_examples=30)
+@given(plan=random_plans(failing=False, pools=False), which=st.integers(0, 100), longer=st.sampled_from([1.1, 3.0]))
+def test_a_slower_step_never_shortens_a_plan_without_contention_or_failures(plan, which, longer):
+    which %= len(plan.steps)
+    slower = plan.steps[which].model_copy(update={"duration": plan.steps[which].duration.scaled(longer)})
+    steps = (*plan.steps[:which], slower, *plan.steps[which + 1 :])
+
+    before, after = run(plan, 5)["makespan_s"], run(plan.model_copy(update={"steps": steps}), 5)["makespan_s"]
+
+    assert (after >= before - 1e-9).all()
+
+
+@settings(max_examples=30)
+@given(plan=random_plans(), more=st.lists(st.integers(0, 2), min_size=1, max_size=5))
+def test_with_the_same_luck_a_run_that_succeeds_still_does_with_more_retries(plan, more):
+    steps = [s.model_copy(update={"retries": s.retries + more[i % len(more)]}) for i, s in enumerate(plan.steps)]
+
+    before, after = run(plan, 20)["success"], run(plan.model_copy(update={"steps": tuple(steps)}), 20)["success"]
+
+    assert (after >= before).all()
 
 
 def leader_plan(order_of_lanes: list[str], n: int, prefer: str = "plan_order") -> Plan:
@@ -217,7 +253,7 @@ def one_trace(plan: Plan, seed: int):
 
 
 @settings(max_examples=60)
-@given(plan=random_plans(), seed=st.integers(0, 10_000))
+@given(plan=random_plans() | undoable_plans(), seed=st.integers(0, 10_000))
 def test_13_every_trace_is_a_legal_history_of_progress(plan, seed):
     trace = one_trace(plan, seed)
     progress, where = Progress(order(plan)), plan.wiring.position
@@ -241,7 +277,7 @@ def test_13_every_trace_is_a_legal_history_of_progress(plan, seed):
 
 
 @settings(max_examples=60)
-@given(plan=random_plans(), seed=st.integers(0, 10_000))
+@given(plan=random_plans() | undoable_plans(), seed=st.integers(0, 10_000))
 def test_13_the_metrics_of_a_trace_are_those_of_the_run_that_left_it(plan, seed):
     engine = Engine(plan)
     draws = Draws(plan, seed, 0, 1, engine.names)
@@ -288,23 +324,24 @@ def test_13_no_instance_is_both_in_and_out_and_each_take_is_of_one_that_was_ther
 
 @settings(max_examples=40)
 @given(plan=random_plans(), seed=st.integers(0, 10_000))
-def test_13_what_is_offered_is_served_or_failed(plan, seed):
-    """Served is counted here on its own, state by state; with a queue the brute-force twin stands in test_queueing."""
-    if plan.environment.demand.excess == "queue":
-        demand = plan.environment.demand.model_copy(update={"excess": "lost", "patience_s": None})
-        plan = plan.model_copy(update={"environment": plan.environment.model_copy(update={"demand": demand})})
+def test_13_what_is_offered_is_served_or_failed_or_still_waits(plan, seed):
+    """Served and still waiting are counted here on their own, state by state; the queue has a brute-force twin in test_queueing."""
     engine = Engine(plan)
     draws = Draws(plan, seed, 0, 1, engine.names)
     path = next(iter(engine.runs(draws)))
-    served = offered = 0.0
-    for start, end, where in zip(path.times, [*path.times[1:], path.end_s], path.states, strict=True):
-        facts = engine.book.facts[where]
-        served += min(facts.demand * facts.error_free, facts.capacity) * (end - start)
-        offered += facts.demand * (end - start)
+    lengths = np.diff([*path.times, path.end_s])
+    facts = [engine.book.facts[where] for where in path.states]
+    offered = sum(f.demand * length for f, length in zip(facts, lengths, strict=True))
+    if plan.environment.demand.excess == "queue":
+        asked = [(length, f.demand * f.error_free, f.capacity) for f, length in zip(facts, lengths, strict=True)]
+        kept = flow(asked, plan.environment.demand.patience_s or 0.0)
+        served, queued = kept.served, kept.queued
+    else:
+        served, queued = sum(min(f.demand * f.error_free, f.capacity) * length for f, length in zip(facts, lengths, strict=True)), 0.0
 
     found = metrics_of(plan, engine.book, [path], [draws.phases(0)])
 
-    assert found["failed_requests"][0] + served == pytest.approx(offered)
+    assert found["failed_requests"][0] + served + queued == pytest.approx(offered)
     assert offered == pytest.approx(plan.environment.demand.peak_per_s * max(path.end_s, 400.0))
 
 

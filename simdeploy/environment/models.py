@@ -60,6 +60,10 @@ class Machine(Frozen):
     """The group of machines that a provider or operator takes down together."""
     hosted: bool = False
     """Run by a provider: nothing is installed on it and its hours are not counted."""
+    mtbf_s: Seconds | None = Field(default=None, alias="mtbf", gt=0)
+    """Mean time until it dies while a plan runs, exponential, counted anew from each repair; by default it does not die by chance."""
+    repair: Duration | None = None
+    """From its death until it is back; without it a machine that died never returns."""
 
 
 class HealthCheck(Frozen):
@@ -419,6 +423,9 @@ def _problems(env: Environment) -> list[Problem]:
                 ("machines", i, "name"),
                 f"machine {name!r} is listed twice{' in two zones' if len(zones) > 1 else ''}; a machine has one entry and one zone",
             )
+    for i, box in enumerate(env.machines):
+        if box.repair is not None and box.mtbf_s is None:
+            add(("machines", i, "repair"), f"machine {box.name!r} has a repair and never dies; give it an mtbf or drop the repair")
     services = list(env.services)
     if env.entry not in services:
         add(("entry",), f"{env.entry!r} is no service; {did_you_mean(env.entry, services)}")

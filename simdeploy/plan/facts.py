@@ -11,7 +11,7 @@ from collections.abc import Set
 from typing import NamedTuple
 
 from simdeploy.plan import layout as lay
-from simdeploy.plan.balancing import one_share, Group, Traffic, dead_share, pool_capacity, traffic
+from simdeploy.plan.balancing import Group, Traffic, dead_share, one_share, pool_capacity, traffic
 from simdeploy.plan.layout import OUT, SERVING, Layout
 from simdeploy.plan.state import State
 
@@ -25,6 +25,8 @@ class Facts(NamedTuple):
     """Offered L [req/s]; 0 before the doors open."""
     error_free: float
     """Share g of requests that meets no error."""
+    error_free_if_good: float
+    """The same, were no release bad."""
     steady: float
     """C of the steady state [req/s]."""
     is_single_fault: float
@@ -63,7 +65,8 @@ class FactBook:
         env = layout.plan.environment
         self.layout = layout
         self.facts: list[Facts] = []
-        self._known: dict[tuple[int, bool], int] = {}
+        self._known: dict[tuple[int, frozenset[int]], int] = {}
+        self._bad_versions: dict[frozenset[int], frozenset[tuple[int, str | int]]] = {}
         self._shares: dict[tuple[int, int, int], float] = {}
         self._visits = [env.visits[layout.service_names[s]] for s in layout.pool_service]
         """Of each pool: those of its service."""
@@ -89,7 +92,6 @@ class FactBook:
             and env.calls[u][v]["dependency"] == "hard"
         ]
         """Those whose forbidden pairs fail the requests."""
-        self._changed = {layout.service_of[op[1]] for ops in layout.end for op in ops if op[0] == lay.VERSION}
         self.steady = 0.0
         self._start_versions = [layout.conditions[layout.start_codes[m[0]]].version for m in layout.members]
         pools = self._by_pool(self._groups_at_start())
@@ -98,8 +100,15 @@ class FactBook:
         stated = layout.plan.steady_capacity_per_s
         self.steady = stated if stated is not None else self._front_door(self._start)
 
-    def of(self, state: State, bad: bool) -> int:
-        """Where the facts of *state* stand in `facts`; *bad* says whether the release is."""
+    def bad_versions(self, bad: frozenset[int]) -> frozenset[tuple[int, str | int]]:
+        """The (service, version) that the parts of the plan in *bad* bring: 0 the main section, k the k-th forward round."""
+        versions = self._bad_versions.get(bad)
+        if versions is None:
+            versions = self._bad_versions[bad] = frozenset(name for name, part in self.layout.brought.items() if part in bad)
+        return versions
+
+    def of(self, state: State, bad: frozenset[int]) -> int:
+        """Where the facts of *state* stand in `facts`; *bad* are the parts of the plan that bring a bad release."""
         key = (state.signature, bad)
         known = self._known.get(key)
         if known is None:
@@ -113,7 +122,7 @@ class FactBook:
             counts[g] += 1
         return [Group.of(g, layout.conditions[layout.group_start[g]], counts[g]) for g in counts]
 
-    def _work_out(self, state: State, bad: bool) -> Facts:
+    def _work_out(self, state: State, bad: frozenset[int]) -> Facts:
         layout = self.layout
         groups = [Group.of(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
         demand = state.demand_per_s if state.open else 0.0
@@ -122,14 +131,15 @@ class FactBook:
         capacity = self._front_door(capacities) if state.open else 0.0
         at_risk = demand > 0 and (capacity < demand or self._one_loss_too_many(pools, state, capacities, demand))
         traffics = self._traffics(pools, state.leaders, state.split) if bad or self._picky else []
-        shares = self._error_free(pools, traffics, state, bad)
-        error_free = self._through_cells(shares, pools, capacities, demand) if self._cells else shares[0]
+        if_good = self._error_free(pools, traffics, state, capacities, demand, frozenset())
+        error_free = self._error_free(pools, traffics, state, capacities, demand, self.bad_versions(bad)) if bad else if_good
         versions = self._serving_versions(groups)
         observed = self._observed(groups)
         return Facts(
             capacity=capacity,
             demand=demand,
             error_free=error_free,
+            error_free_if_good=if_good,
             steady=self.steady,
             is_single_fault=float(at_risk),
             is_skewed=float(any(len(v) > 1 for v in versions)),
@@ -182,7 +192,9 @@ class FactBook:
     def _traffics(self, pools: list[list[Group]], leaders: list[int | None], split: Set[int]) -> list[Traffic]:
         """How the requests of every pool divide among versions."""
         services = self.layout.pool_service
-        return [traffic(self.layout.services[s], self._taking(s, pool, leaders[s], s in split)) for s, pool in zip(services, pools, strict=True)]
+        return [
+            traffic(self.layout.services[s], self._taking(s, pool, leaders[s], s in split)) for s, pool in zip(services, pools, strict=True)
+        ]
 
     def _after_losses(
         self, pools: list[list[Group]], leaders: list[int | None], capacities: list[float], split: Set[int] = frozenset()
@@ -339,14 +351,21 @@ class FactBook:
         even = self.layout.services[s].balancing == "even" and s not in before.split
         return part * one_share(condition.factor, condition.weight, taking, even)
 
-    def _error_free(self, pools: list[list[Group]], traffics: list[Traffic], state: State, bad: bool) -> list[float]:
-        """Of each cell, or of the whole: share of the requests there that meet no error.
+    def _error_free(
+        self,
+        pools: list[list[Group]],
+        traffics: list[Traffic],
+        state: State,
+        capacities: list[float],
+        demand: float,
+        bad: frozenset[tuple[int, str | int]],
+    ) -> float:
+        """Share of requests that meet no error while the versions *bad* are bad.
 
         Product over the critical services s of (1 - d/n)^V(s) for the share d/n that meets a dead instance (without retry), of
-        (1 - errors x share of changed versions)^V(s) and, with `mixing: errors`, of 1 - the share of each call that mixing spoils.
+        (1 - errors x share of bad versions)^V(s) and, with `mixing: errors`, of 1 - the share of each call that mixing spoils.
         """
         layout = self.layout
-        spoilt = layout.plan.release.error_share if bad else 0.0
         shares = []
         for _, pool_of in layout.regions:
             share = 1.0
@@ -354,13 +373,12 @@ class FactBook:
                 p = pool_of[s]
                 if not self._redispatch[s] and (dead := dead_share(pools[p])):
                     share *= (1 - dead) ** self._visits[p]
-                if spoilt and s in self._changed and (total := math.fsum(traffics[p].values())):
-                    changed = math.fsum(n for version, n in traffics[p].items() if version != self._start_versions[s])
-                    share *= (1 - spoilt * changed / total) ** self._visits[p]
+                if bad and (spoilt := math.fsum(n for version, n in traffics[p].items() if (s, version) in bad)):
+                    share *= (1 - layout.plan.release.error_share * spoilt / math.fsum(traffics[p].values())) ** self._visits[p]
             for u, v in self._spoiling:
                 share *= max(0.0, 1 - self._mixed(u, v, pool_of, traffics, state))
             shares.append(share)
-        return shares
+        return self._through_cells(shares, pools, capacities, demand) if self._cells else shares[0]
 
     def _through_cells(self, error_free: list[float], pools: list[list[Group]], capacities: list[float], demand: float) -> float:
         """Share of the demand that meets no error and no cell that is dead or full.

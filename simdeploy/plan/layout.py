@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import Environment
 from simdeploy.plan.effects import Effect
 from simdeploy.plan.plan import Plan
-from simdeploy.plan.steps import Step
+from simdeploy.plan.steps import ROLLBACK, Step
 
 ABSENT, OUT, STARTING, DRAINING, DEAD, SERVING = range(6)
 """How an instance stands: not there; off the balancer; waiting for its health check to rise; finishing what it
@@ -120,6 +120,8 @@ class Layout:
         self.draining = {k: self.index[step.target] for k, step in enumerate(plan.steps) if step.until_idle}
         """Steps that last until their target's last request has ended -> the target."""
         self.joins = {k for k, step in enumerate(plan.steps) if any(effect[0] == "join" for effect in (*step.begin, *step.end))}
+        self.brought = self._brought()
+        """(service, version) -> the part of the plan, main section or forward round, that brings it first."""
         self.watches = self._may_change_unobserved()
         self.lasting = [
             self.watches or bool(slow) or k in self.draining or k in self.joins or any(op[0] in (POINT, RESTORE) for op in end)
@@ -231,6 +233,16 @@ class Layout:
             return (LEAD, s, None if len(arguments) < 2 or arguments[1] is None else self.index[str(arguments[1])])
         return ({"schema": SCHEMA, "point": POINT, "restore": RESTORE}[verb], s, arguments[1] if len(arguments) > 1 else None)
 
+    def _brought(self) -> dict[tuple[int, str | int], int]:
+        known = {(s, v) for s, v in zip(self.service_of, self.start_versions, strict=True)}
+        brought: dict[tuple[int, str | int], int] = {}
+        for step, *operations in zip(self.plan.steps, self.begin, self.end, strict=True):
+            for what, i, version in (op for ops in operations for op in ops):
+                name = (self.service_of[i], version) if what == VERSION else None
+                if name is not None and name not in known and step.part != ROLLBACK:
+                    brought[name] = min(step.part, brought.get(name, step.part))
+        return brought
+
     def _may_change_unobserved(self) -> bool:
         """Whether any step may run on a machine that no serving monitor watches: some monitor is touched, absent or partial."""
         monitors = {s for s, service in enumerate(self.services) if service.role == "monitoring"}
@@ -239,4 +251,5 @@ class Layout:
         touched = {self.service_of[op[1]] for ops in (*self.begin, *self.end) for op in ops if op[0] in (MODE, KILL, START)}
         away = {self.service_of[self.index[i]] for i in (*self.plan.start.absent, *self.plan.start.out)}
         partial = all(self.services[s].observes is not None for s in monitors)
-        return bool((touched | away) & monitors) or bool(self.plan.crashes) or partial
+        mortal = bool(self.plan.crashes) or any(m.mtbf_s is not None for m in self.plan.environment.machines)
+        return bool((touched | away) & monitors) or mortal or partial

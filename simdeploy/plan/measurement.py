@@ -21,6 +21,7 @@ from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.queueing import flow
 from simdeploy.plan.state import State, StoreEvent
+from simdeploy.plan.steps import MAIN
 from simdeploy.plan.trace import Trace
 
 Floats = NDArray[np.float64]
@@ -40,6 +41,8 @@ class Run(NamedTuple):
     failovers: int
     out_at_end: int
     steps_failed: int
+    rollback_s: float
+    forward_s: float
     validated_at_s: float | None
     store_events: list[StoreEvent]
     cut_requests: float
@@ -49,11 +52,12 @@ class Run(NamedTuple):
 class Meter:
     """Follows one run: tell it what began and ended, and when an instant is over."""
 
-    def __init__(self, layout: Layout, book: FactBook, demand_per_s: float, bad: bool) -> None:
+    def __init__(self, layout: Layout, book: FactBook, demand_per_s: float, bad: frozenset[int]) -> None:
         self.state = State(layout, demand_per_s)
         self.steps_failed = 0
         self.makespan_s = 0.0
         self.bad = bad
+        """The parts of the plan that bring a bad release: 0 the main section, k the k-th forward round."""
         self._layout = layout
         self._book = book
         self._signature = -1
@@ -69,6 +73,9 @@ class Meter:
         self._cut_requests = 0.0
         self._reconcile_s = 0.0
         self._running: dict[int, int] = {}
+        self._left: tuple[str, float] | None = None
+        """What the latest abort that did not halt led to, and when it was."""
+        self._lost_s = {"rollback": 0.0, "forward": 0.0}
 
     def began(self, step: int, at_s: float) -> None:
         """The first attempt of a step begins."""
@@ -98,6 +105,21 @@ class Meter:
         self.makespan_s = at_s
         self.steps_failed += 1
 
+    def aborted(self, reaction: str, at_s: float) -> None:
+        """A section is left for what *reaction* says; a halt leaves it for nothing else."""
+        if reaction != "halt":
+            self._count_lost(at_s)
+            self._left = (reaction, at_s)
+
+    def _count_lost(self, until_s: float) -> None:
+        if self._left is not None:
+            reaction, since_s = self._left
+            self._lost_s[reaction] += until_s - since_s
+
+    def serves_bad(self, observed: bool = False) -> bool:
+        """Whether any instance, or any that a serving monitor observes, serves a bad version."""
+        return bool(self.bad) and self.state.serves(self._book.bad_versions(self.bad), observed)
+
     def instant_over(self, at_s: float) -> None:
         """Nothing more happens at *at_s*: what holds now holds for some time."""
         state = self.state
@@ -117,9 +139,11 @@ class Meter:
     def close(self, outcome: str, end_s: float) -> Run:
         """The run, integrated to *end_s*."""
         state = self.state
+        self._count_lost(end_s if outcome == "stuck" else self.makespan_s)
         return Run(
-            self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(),
-            self.steps_failed, state.validated_at_s, state.store_events, self._cut_requests, self._reconcile_s,
+            self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(), self.steps_failed,
+            self._lost_s["rollback"], self._lost_s["forward"], state.validated_at_s, state.store_events, self._cut_requests,
+            self._reconcile_s,
         )  # fmt: skip
 
     def _last(self, step: int, at_s: float) -> None:
@@ -192,7 +216,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
     following = np.append(times[1:], 0.0)
     following[last] = ends
     length = following - times
-    capacity, demand, error_free, steady, *flags = facts[states].T
+    capacity, demand, error_free, error_free_if_good, steady, *flags = facts[states].T
 
     def integral(rate: Floats) -> Floats:
         return np.bincount(owner, weights=np.where(length > 0, rate, 0.0) * length, minlength=len(runs)).astype(np.float64)
@@ -210,9 +234,12 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         missing = np.where(capacity < steady, steady - capacity, 0.0)
         headroom = np.where(asks, (capacity - demand) / demand, np.inf)
     offered = integral(demand)
-    failed = (
-        integral(demand - served) if plan.environment.demand.excess == "lost" else np.array([_queued_failures(plan, book, r) for r in runs])
-    )
+    if plan.environment.demand.excess == "lost":
+        failed = integral(demand - served)
+        spoilt = integral(np.minimum(demand * error_free_if_good, capacity) - served)
+    else:
+        failed = np.array([_queued_failures(plan, book, r) for r in runs])
+        spoilt = integral(demand * (error_free_if_good - error_free))
     cut = np.array([r.cut_requests for r in runs])
     failed = failed + cut
     single, skewed, incompatible, blind, unobserved, machines, divergent = flags
@@ -223,6 +250,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         "brownout_s": integral((short & (capacity > 0)).astype(float)),
         "failed_requests": failed,
         "cut_requests": cut,
+        "bad_release_requests": spoilt,
         "availability": np.divide(np.maximum(offered - failed, 0.0), offered, out=np.full(len(runs), np.nan), where=offered > 0),
         "capacity_min": lowest(capacity),
         "capacity_end": capacity[last],
@@ -236,6 +264,8 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         "blind_s": integral(blind),
         "unobserved_change_s": integral(unobserved),
         "machine_hours": integral(machines) / 3600,
+        "rollback_s": np.array([r.rollback_s for r in runs]),
+        "forward_s": np.array([r.forward_s for r in runs]),
         "failovers": np.array([float(r.failovers) for r in runs]),
         "out_at_end": np.array([float(r.out_at_end) for r in runs]),
         "steps_failed": np.array([float(r.steps_failed) for r in runs]),
@@ -320,7 +350,7 @@ def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None
     book = FactBook(layout)
     steps, services = plan.wiring.position, layout.service_index
     machines = plan.environment.machine_index
-    bad = any(r.kind == "bad_release" for r in trace.records)
+    bad = frozenset(int(r.value or MAIN) for r in trace.records if r.kind == "bad_release")
     meter = Meter(layout, book, plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1], bad)
     state = meter.state
     now = 0.0
@@ -353,6 +383,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
             meter.failed(at_s) if value == "failed" else None
         else:
             meter.ended(steps[subject], value, at_s)
+    elif kind == "aborted":
+        meter.aborted(value, at_s)
     elif kind in ("noticed", "risen"):
         i = layout.index[subject]
         state.noticed(i, state.term(i)) if kind == "noticed" else state.risen(i, state.term(i), at_s)

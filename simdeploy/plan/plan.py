@@ -21,7 +21,7 @@ from simdeploy.errors import InvalidDocument, PlanError
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
-from simdeploy.plan.steps import Seconds, Step
+from simdeploy.plan.steps import MAIN, ROLLBACK, Seconds, Step
 from simdeploy.tables import html_table
 
 ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join")
@@ -42,11 +42,14 @@ class Start(Frozen):
 
 
 class Release(Frozen):
-    """How likely the new release is bad, and what it then does."""
+    """How likely the new versions are bad, and what they then do."""
 
     p_bad: float = Field(default=0.0, ge=0, le=1)
+    """Of the versions that the main section brings."""
+    p_bad_fix: float = Field(default=0.0, ge=0, le=1)
+    """Of those that a forward round brings, for each round anew."""
     error_share: float = Field(default=0.0, ge=0, le=1)
-    """Of the requests that a changed instance serves."""
+    """Of the requests that an instance of a bad version serves."""
 
 
 class Crash(Frozen):
@@ -63,6 +66,9 @@ class Source(Frozen):
 
     scenario: str = ""
     strategy: str = ""
+
+
+GUARDS = ("began", "unbegun", "done", "undone")
 
 
 class Wiring(NamedTuple):
@@ -134,13 +140,12 @@ class Plan(Frozen):
         return graph
 
     def critical_path_s(self) -> float:
-        """The longest path at mean durations [s], sections one after the other."""
-        total = 0.0
-        for section in ("main", "rollback"):
-            steps = [s for s in self.steps if s.section == section]
+        """The longest path at mean durations [s]: the main section, every forward round and the rollback, one after the other."""
+        total, whole = 0.0, self.graph()
+        mean = {s.id: s.mean_s for s in self.steps}
+        for part in sorted({s.part for s in self.steps}):
             ended: dict[str, float] = {}
-            graph = self.graph().subgraph(s.id for s in steps)
-            mean = {s.id: s.mean_s for s in steps}
+            graph = whole.subgraph(s.id for s in self.steps if s.part == part)
             for step_id in nx.topological_sort(graph):
                 ended[step_id] = mean[step_id] + max((ended[u] for u in graph.predecessors(step_id)), default=0.0)
             total += max(ended.values(), default=0.0)
@@ -187,23 +192,51 @@ def _check_steps(plan: Plan) -> None:
             raise PlanError(f"two steps are called {step.id!r}; give the second another action or an ordinal such as '#2'")
         seen[step.id] = step
     for step in plan.steps:
-        for field in ("needs", "after", "began", "done", "undone"):
-            for other in getattr(step, field):
-                if other not in seen:
-                    raise PlanError(f"step {step.id!r} names {other!r} under {field}, which is no step; {did_you_mean(other, list(seen))}")
-                section = step.section if field in ("needs", "after") else "main"
-                if seen[other].section != section:
-                    which = f"{step.section} step {step.id!r} names the {seen[other].section} step {other!r} under {field}"
-                    raise PlanError(f"{which}, which takes {section} steps; name one of those")
         if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
             raise PlanError(f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither")
         if step.until_idle:
             _check_drain(plan, step)
-        if step.section == "main" and (step.began or step.done or step.undone):
-            raise PlanError(f"step {step.id!r} is a main step with a guard (began, done, undone); only a rollback step has one")
+        if step.part == MAIN and any(getattr(step, guard) for guard in GUARDS):
+            raise PlanError(f"step {step.id!r} is a main step with a guard ({', '.join(GUARDS)}); only a rollback or forward step has one")
+        if step.section != "forward" and step.round != 1:
+            raise PlanError(f"{step.section} step {step.id!r} has round {step.round}; only a forward step has one: set section or drop it")
         for watched in step.judge.watch if step.judge else ():
             if watched not in seen:
                 raise PlanError(f"judge {step.id!r} watches {watched!r}, which is no step; {did_you_mean(watched, list(seen))}")
+        _check_references(step, seen)
+    _check_rounds(plan)
+
+
+def _check_references(step: Step, steps: dict[str, Step]) -> None:
+    for field in ("needs", "after", *GUARDS):
+        for name in getattr(step, field):
+            if name not in steps:
+                raise PlanError(f"step {step.id!r} names {name!r} under {field}, which is no step; {did_you_mean(name, list(steps))}")
+            other = steps[name]
+            if field in GUARDS:
+                fits, wanted = other.part != ROLLBACK and (step.part == ROLLBACK or other.part < step.part), "earlier"
+            else:
+                fits, wanted = other.part == step.part, _section(step)
+            if not fits:
+                which = f"{_section(step)} step {step.id!r} names the {_section(other)} step {name!r} under {field}"
+                raise PlanError(f"{which}, which takes {wanted} steps; name one of those")
+
+
+def _section(step: Step) -> str:
+    return f"forward (round {step.round})" if step.section == "forward" else step.section
+
+
+def _check_rounds(plan: Plan) -> None:
+    """Rounds are numbered without a gap, and a gate that goes forward has one to go to."""
+    rounds = {s.part for s in plan.steps if s.section == "forward"}
+    for gap in sorted({r - 1 for r in rounds} - rounds - {MAIN}):
+        raise PlanError(f"forward round {gap + 1} has steps and round {gap} has none; number the rounds 1, 2, ...")
+    for step in plan.steps:
+        if step.gate is not None and step.gate.reaction == "forward" and (step.part == ROLLBACK or step.part + 1 not in rounds):
+            where = "a rollback has none" if step.part == ROLLBACK else f"no step has section 'forward' and round {step.part + 1}"
+            raise PlanError(
+                f"gate {step.id!r} goes forward and names a round that is not there: {where}; add the round or let it roll back or halt"
+            )
 
 
 def _check_drain(plan: Plan, step: Step) -> None:

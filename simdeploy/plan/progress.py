@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple, TypeAlias
 import networkx as nx
 
 from simdeploy.plan.plan import Plan
+from simdeploy.plan.steps import MAIN, ROLLBACK, Reaction
 
 Result: TypeAlias = Literal["succeeded", "failed", "skipped", "not_needed"]
 SUCCEEDED: Result = "succeeded"
 FAILED: Result = "failed"
 SKIPPED: Result = "skipped"
 NOT_NEEDED: Result = "not_needed"
-MAIN, ROLLBACK = 0, 1
 
 
 class Order(NamedTuple):
@@ -29,6 +29,7 @@ class Order(NamedTuple):
     successors: list[list[tuple[int, bool]]]
     waits: list[int]
     section: list[int]
+    """In which part of the plan each step has its turn."""
     judge: list[bool]
     group: list[int]
     """Steps that want the same of the pools share a group; judges have none."""
@@ -61,7 +62,7 @@ def order(plan: Plan) -> Order:
         plan=plan,
         successors=wiring.successors,
         waits=wiring.waits,
-        section=[ROLLBACK if s.section == "rollback" else MAIN for s in plan.steps],
+        section=[s.part for s in plan.steps],
         judge=[s.kind == "judge" for s in plan.steps],
         group=group,
         wants=list(groups),
@@ -76,7 +77,7 @@ class Progress:
     """One run of a plan, seen from its order.
 
     Tell it `ended`; then ask `judged`, then `started`, as model.md orders one instant. `passed` collects the
-    steps that ended without running since it was last emptied.
+    steps that ended without running since it was last emptied, `aborts` who aborted and what follows.
     """
 
     def __init__(self, steps: Order) -> None:
@@ -88,14 +89,17 @@ class Progress:
         self._doomed: set[int] = set()
         self._began = [False] * len(steps.waits)
         self._lanes: set[int] = set()
-        """Lanes that had begun when the plan was aborted."""
+        """Lanes that had begun when their section was aborted."""
         self._stranded: dict[str, list[int]] = {}
         self.results: list[Result | None] = [None] * len(steps.waits)
         self.passed: list[tuple[int, Result]] = []
+        self.aborts: list[tuple[int, Reaction]] = []
         self.section = MAIN
         self.running = 0
         self.failures = 0
-        self.aborting: Literal["rollback", "halt"] | None = None
+        """Of the section that runs."""
+        self.aborting: Reaction | None = None
+        """What the section that runs is being left for."""
         self.outcome: str | None = None
         """success, partial, rolled_back or halted once nothing is left to do."""
         self._open_section()
@@ -108,29 +112,29 @@ class Progress:
         if result == FAILED:
             spec = self._order.plan.steps[step]
             if spec.gate is not None:
-                self.abort(spec.gate.reaction)
+                self.abort(spec.gate.reaction, step)
             else:
                 self.failures += 1
                 if spec.fatal:
-                    self.abort(self._order.plan.on_abort)
+                    self.abort(self._order.plan.on_abort, step)
         self._settle(step, result)
 
     def judged(self) -> list[tuple[int, Result]]:
         """The judges whose turn has come, in plan order, with what each said; failed = it aborts."""
         verdicts: list[tuple[int, Result]] = []
-        while self._judges and (self.aborting is None or self.section == ROLLBACK):
+        while self._judges and self.aborting is None:
             judge = heapq.heappop(self._judges)
             verdict = FAILED if self._too_many(judge) else SUCCEEDED
             verdicts.append((judge, verdict))
             if verdict == FAILED:
-                self.abort(self._order.plan.on_abort)
+                self.abort(self._order.plan.on_abort, judge)
             self._settle(judge, verdict)
         return verdicts
 
     @property
     def gives_up(self) -> bool:
-        """Whether the main section is being left for the rollback: no further attempt of it begins."""
-        return self.aborting == "rollback" and self.section == MAIN
+        """Whether a section is being left for another: no further attempt of it begins."""
+        return self.aborting is not None and self.aborting != "halt"
 
     def has_verdicts(self) -> bool:
         """Whether a judge's turn has come."""
@@ -157,14 +161,18 @@ class Progress:
     def _has_work(self) -> bool:
         return any(self._ready) or any(self._stranded.values())
 
-    def abort(self, reaction: Literal["rollback", "halt"]) -> None:
-        """Stop the main section: no further attempt begins, or (halt) no further lane. A second abort is the first."""
-        if self.aborting is not None or self.section != MAIN:
+    def abort(self, reaction: Reaction, step: int) -> None:
+        """Stop the section, since *step* failed: no further attempt begins, or (halt) no further lane.
+
+        A second abort is the first, and nothing aborts a rollback.
+        """
+        if self.aborting is not None or self.section == ROLLBACK:
             return
         began = [i for i, yes in enumerate(self._began) if yes]
         self._lanes = {self._order.lane[i] for i in began}
         undoable = ROLLBACK in self._order.section and not any(self._order.plan.steps[i].no_return for i in began)
-        self.aborting = reaction if undoable else "halt"
+        self.aborting = "halt" if reaction == "rollback" and not undoable else reaction
+        self.aborts.append((step, self.aborting))
         self._judges.clear()
         for group, heap in enumerate(self._ready):
             self._ready[group] = [i for i in heap if self._may_go_on(i)]
@@ -180,6 +188,10 @@ class Progress:
         """Steps may begin on this machine again."""
         for step in self._stranded.pop(machine, []):
             heapq.heappush(self._ready[self._order.group[step]], step)
+
+    def awaited(self) -> set[str]:
+        """The machines that must be up again before some ready step can begin."""
+        return {machine for machine, steps in self._stranded.items() if steps}
 
     def _strand(self) -> None:
         for group, heap in enumerate(self._ready):
@@ -234,10 +246,10 @@ class Progress:
 
     def _turn(self, step: int) -> Result | None:
         """Queue a step whose predecessors have all ended, or say how it ends without running."""
-        if self.aborting is not None and self.section == MAIN and not self._may_go_on(step):
+        if self.aborting is not None and not self._may_go_on(step):
             return None
         passed: Result | None = SKIPPED if step in self._doomed else None
-        if passed is None and self.section == ROLLBACK and not self._is_wanted(step):
+        if passed is None and self.section != MAIN and not self._is_wanted(step):
             passed = NOT_NEEDED
         if passed is not None:
             self.passed.append((step, passed))
@@ -253,19 +265,25 @@ class Progress:
         return self.aborting == "halt" and ordinary and self._order.lane[step] in self._lanes
 
     def _is_wanted(self, step: int) -> bool:
-        """Whether the guard of a rollback step holds, by the results of the main section."""
+        """Whether the guard of a step holds, by the results of earlier sections."""
         spec, index, results = self._order.plan.steps[step], self._order.plan.wiring.position, self.results
         return (
             (not spec.began or any(self._began[index[i]] for i in spec.began))
+            and not any(self._began[index[i]] for i in spec.unbegun)
             and all(results[index[i]] == SUCCEEDED for i in spec.done)
             and (not spec.undone or any(results[index[i]] != SUCCEEDED for i in spec.undone))
         )
 
     def _too_many(self, step: int) -> bool:
         judge = self._order.plan.steps[step].judge
-        if judge is None or judge.limit is None:
+        if judge is None:
             return False
-        failures = self.failures if judge.of != "batch" else sum(self.results[i] == FAILED for i in self._order.watched[step])
+        of_all = judge.of in ("carried", "plan")
+        failures = self.failures if of_all else sum(self.results[i] == FAILED for i in self._order.watched[step])
+        if judge.of == "all_of_batch":
+            return failures >= judge.size
+        if judge.limit is None:
+            return False
         return failures > judge.limit if judge.unit == "count" else failures * 100 > judge.limit * judge.size
 
     def _open_section(self) -> None:
@@ -283,8 +301,9 @@ class Progress:
             self.outcome = "halted" if undone else "rolled_back"
         elif self.aborting is None:
             self.outcome = "partial" if self.failures else "success"
-        elif self.aborting == "rollback":
-            self.section = ROLLBACK
-            self._open_section()
-        else:
+        elif self.aborting == "halt":
             self.outcome = "halted"
+        else:
+            self.section = ROLLBACK if self.aborting == "rollback" else self.section + 1
+            self.aborting, self.failures = None, 0
+            self._open_section()

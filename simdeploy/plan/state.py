@@ -217,10 +217,17 @@ class State:
         """The number of the latest lease of the service's leader that cannot be renewed: a timer of an earlier one is void."""
         return self._leases[service]
 
-    def changed_serves(self) -> bool:
-        """Whether any instance serves another version than it started with."""
-        conditions, versions = self.layout.conditions, self.layout.start_versions
-        return any(conditions[c].mode == SERVING and conditions[c].version != v for c, v in zip(self.codes, versions, strict=True))
+    def serves(self, versions: frozenset[tuple[int, str | int]], observed: bool = False) -> bool:
+        """Whether any instance, or any that a serving monitor observes, serves one of these (service, version)."""
+        conditions, layout = self.layout.conditions, self.layout
+        serving = [(s, conditions[c].version) for c, s in zip(self.codes, layout.service_of, strict=True) if conditions[c].mode == SERVING]
+        found = {layout.service_names[s] for s, version in serving if (s, version) in versions}
+        if not observed or not found:
+            return bool(found)
+        monitors = [
+            service for s, service in enumerate(layout.services) if service.role == "monitoring" and any(s == t for t, _ in serving)
+        ]
+        return any(m.observes is None or found.intersection(m.observes) for m in monitors)
 
     def out_at_end(self) -> int:
         """How many instances are neither serving nor absent."""

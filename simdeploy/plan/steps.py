@@ -11,13 +11,20 @@ from simdeploy.environment.durations import ZERO, Duration
 from simdeploy.plan.effects import Effect
 
 Kind = Literal["step", "gate", "judge"]
-Section = Literal["main", "rollback"]
-Reaction = Literal["rollback", "halt"]
+Section = Literal["main", "rollback", "forward"]
+Reaction = Literal["rollback", "forward", "halt"]
+MAIN, ROLLBACK = 0, -1
+"""Parts of a plan, beside the forward rounds 1, 2, ..."""
+Of = Literal["batch", "carried", "plan", "all_of_batch"]
+Subject = Literal["new", "old", "primary", "monitoring"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Judge(Frozen):
-    """What a judge counts at the end of a batch: it aborts when strictly more than `limit` of `watch` failed."""
+    """What a judge counts at the end of a batch: it aborts when strictly more than `limit` of `watch` failed.
+
+    With `all_of_batch` it aborts when no fewer than `size` of them failed, whatever `limit` and `unit` say.
+    """
 
     watch: tuple[str, ...]
     """Ids of the batch's steps."""
@@ -26,16 +33,19 @@ class Judge(Frozen):
     limit: float | None = Field(default=0.0, ge=0)
     """None = never abort."""
     unit: Literal["count", "percent"] = "count"
-    of: Literal["batch", "carried", "plan"] = "batch"
-    """Whose failures count: this batch's, or all so far."""
+    of: Of = "batch"
+    """Whose failures count: this batch's, or all of its section so far."""
 
 
 class Gate(Frozen):
     """A check of the release: finds a bad one with `sensitivity`, a good one bad with `false_alarms`."""
 
+    of: Subject = "primary"
+    """What is looked at; through monitoring a bad release is found only where a serving monitor observes it."""
     sensitivity: float = Field(default=1.0, ge=0, le=1)
     false_alarms: float = Field(default=0.0, ge=0, le=1)
     reaction: Reaction = "rollback"
+    """forward: on to the next round of section `forward`, which brings a fix."""
 
 
 def _factor(value: Any) -> Any:
@@ -56,12 +66,16 @@ class Step(Frozen):
     """`phase/target/action`, with `#k` for the k-th time."""
     kind: Kind = "step"
     section: Section = "main"
+    round: int = Field(default=1, ge=1)
+    """Of a forward step: the unrolled round to which it belongs."""
     needs: tuple[str, ...] = ()
     """Must have succeeded (or been not needed), else this step is skipped."""
     after: tuple[str, ...] = ()
     """Must have ended, in any way."""
     began: tuple[str, ...] = ()
-    """Guard of a rollback step: any of these main steps began."""
+    """Guard of a rollback or forward step over steps of earlier sections: any of these began."""
+    unbegun: tuple[str, ...] = ()
+    """Guard: none of these began."""
     done: tuple[str, ...] = ()
     """Guard: all of these succeeded."""
     undone: tuple[str, ...] = ()
@@ -98,6 +112,11 @@ class Step(Frozen):
     """What the runner executes. The forecast reads neither this nor `check` and `expects`."""
     check: tuple[str, ...] = ()
     expects: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> int:
+        """When it has its turn: MAIN, then the forward rounds by number; ROLLBACK."""
+        return {"main": MAIN, "rollback": ROLLBACK}.get(self.section, self.round)
 
     @property
     def action(self) -> str:

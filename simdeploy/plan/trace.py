@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-StepKind = Literal["began", "again", "ended"]
+StepKind = Literal["began", "again", "ended", "aborted"]
 """`again`: another attempt of a drain that lasts until its target is idle; of other steps only the first attempt's begin counts."""
 WorldKind = Literal["noticed", "risen", "elected", "expired", "crashed", "repaired", "demand", "bad_release"]
 
@@ -17,9 +17,10 @@ class Record(NamedTuple):
     """Seconds since the first step could start."""
     kind: StepKind | WorldKind
     subject: str
-    """A step's id, an instance, a service or a machine."""
+    """A step's id, an instance, a service or a machine; of a bad release what brings it, `main` or `forward`."""
     value: str | float = ""
-    """How a step ended (succeeded, failed, skipped, not_needed), or the new demand [req/s]."""
+    """How a step ended (succeeded, failed, skipped, not_needed), what an abort by it leads to (rollback, forward, halt),
+    the new demand [req/s], or the forward round that brings a bad release."""
 
     def __str__(self) -> str:
         return f"{self.at_s:10.1f} s  {self.kind:<11} {self.subject}{f'  {self.value}' if self.value != '' else ''}"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from simdeploy.environment.models import Action, Environment, Machine
+from simdeploy.environment.durations import ZERO
+from simdeploy.environment.models import Action, Environment
 from simdeploy.plan.steps import Of, Section, Step
 from simdeploy.planning.partition import Partition
 from simdeploy.planning.validation import Check, Checkpoint, Place, checkpoint_steps
@@ -79,6 +80,25 @@ class Builder:
         section: dict[str, Any] = {"section": self.section} | ({"round": self.round} if self.section == "forward" else {})
         self.steps += steps if self.section == "main" else [step.model_copy(update=section) for step in steps]
 
+    def fix_versions(self, k: int) -> None:
+        """From here on the new versions are those of the k-th fix; what goes with a version goes with its fixes."""
+        fixed = {name: f"{version.partition('+fix')[0]}+fix{k}" for name, version in self.versions.items()}
+        services = dict(self.env.services)
+        for name, service in services.items():
+            accepts = {
+                version: {
+                    callee: (*known, *([fixed[callee]] if self.versions.get(callee) in known and callee in fixed else []))
+                    for callee, known in callees.items()
+                }
+                for version, callees in service.accepts.items()
+            }
+            if self.versions.get(name) in accepts:
+                accepts[fixed[name]] = accepts[self.versions[name]]
+            services[name] = service.model_copy(update={"accepts": accepts})
+        self.env = self.env.model_copy(update={"services": services})
+        stores = {name for name, service in services.items() if service.role == "datastore"}
+        self.versions = {name: version if name in stores else fixed[name] for name, version in self.versions.items()}
+
     def phase(self, name: str) -> str:
         """The first part of a step's id: *name*, or the section where that is not the main one."""
         return name if self.section == "main" else f"{self.section}{self.round or ''}"
@@ -130,7 +150,8 @@ class Builder:
             id=step_id,
             target=target,
             on=recipe.on or ("" if hosted else machine),
-            duration=recipe.duration,
+            duration=recipe.duration or ZERO,
+            until_idle=recipe.until_idle,
             pools=(("forks", 1),) if self.forks else (),
             p_fail=recipe.p_fail,
             retries=recipe.retries,

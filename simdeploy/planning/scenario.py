@@ -10,14 +10,18 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import TimeOfDay
+from simdeploy.environment.durations import Duration
 from simdeploy.environment.models import Environment, Name, Version, did_you_mean
 from simdeploy.errors import InvalidDocument, Path, Problem
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
-from simdeploy.planning.batches import cutting_keys
+from simdeploy.plan.plan import Release
+from simdeploy.plan.steps import Of
+from simdeploy.planning.batches import Minimum, cutting_keys
 from simdeploy.planning.built_in import BUILT_IN, filled_in
 from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
 from simdeploy.planning.slices import Slices, slice_problems
+from simdeploy.planning.validation import Check, Checkpoint, checkpoint_problems
 from simdeploy.tables import html_table
 from simdeploy.units import Seconds
 
@@ -39,6 +43,15 @@ class Strategy(Frozen):
     slices: Slices | None = None
     """Instead of order: vertical slices, each of all tiers at once, one after the other: lists of machines, or one slice a
     zone, an update domain or a cell. Datastores go before them."""
+    max_failures: Minimum = 0
+    """How many lanes may fail; strictly more abort the plan. A count, or a percentage of what `failures_of` says."""
+    failures_of: Of = "batch"
+    """Whose failures are counted after each batch: its own, as a percentage of its size; carried: all so far, still as a
+    percentage of this batch; plan: all so far, as a percentage of all instances; all_of_batch: only a whole batch aborts."""
+    on_abort: Literal["rollback", "halt"] = "halt"
+    """What is done when too many have failed, or a step that all others rest on."""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Where the release is checked, and what is done when it is found bad."""
     services: dict[Name, Partition] = {}
     """How each changed service is partitioned; one that is not named goes all at once behind a drain."""
 
@@ -63,6 +76,14 @@ class Scenario(Frozen):
     """Service -> new version; of a datastore, the new schema."""
     patch: tuple[Name, ...] = ()
     """Services whose machines get a patch of their operating system and a reboot, each while its instances are out."""
+    release: Release = Release()
+    """How likely the new versions are bad, and what they then do."""
+    checks: dict[Name, Check] = {}
+    """The checks that strategies make at their checkpoints."""
+    fix: Duration | None = None
+    """How long it takes to mend a bad release, for checkpoints that go forward."""
+    after_crash: Literal["retry", "abort"] = "retry"
+    """What becomes of a step whose machine dies: it is done again when the machine is back, or the plan aborts."""
     forks: int | None = Field(default=None, ge=1)
     """How many steps run at once at most. It does not bound how many machines are out: batches do."""
     starts_at_s: TimeOfDay = Field(default=0.0, alias="starts_at")
@@ -225,6 +246,7 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
         else:
             found += prefixed(partition_problems(name, partition, env, name in scenario.to, name in scenario.patch), here)
     found += _order_problems(scenario, strategy, where)
+    found += _validation_problems(scenario, strategy, where)
     found += _slices_problems(scenario, strategy, where)
     for name in [*changed, *(w for w in stopped if w not in changed)]:
         partition = scenario.partition(strategy, name)
@@ -253,6 +275,22 @@ def _order_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list
             listed.append(name)
     missing = [name for name in changed if name not in listed and name not in stopped]
     return found + [Problem((*where, "order"), f"{name!r} is to be changed and is missing in the order; add it") for name in missing]
+
+
+def _validation_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+    found = prefixed(checkpoint_problems(strategy.checkpoints, scenario.checks), (*where, "checkpoints"))
+    for i, point in enumerate(strategy.checkpoints):
+        here: Path = (*where, "checkpoints", i, "on_bad")
+        if point.on_bad == "forward" and scenario.fix is None:
+            found.append(Problem(here, "going forward takes a fix, and nothing says how long one takes; add 'fix: 30 min' to the scenario"))
+        replaced = [s for s in scenario.changed if any(getattr(scenario.partition(strategy, s), key) for key in REPLACING)]
+        if point.on_bad == "forward" and replaced:
+            message = f"a fix goes to the machines that are there, and {replaced[0]!r} replaces its machines"
+            found.append(Problem(here, f"{message}; write rollback or halt, or drop max_surge and blue_green"))
+    if strategy.failures_of == "all_of_batch" and "max_failures" in strategy.model_fields_set:
+        message = "failures_of: all_of_batch aborts when a whole batch has failed, whatever max_failures says"
+        found.append(Problem((*where, "max_failures"), f"{message}; drop one of them"))
+    return found
 
 
 def _slices_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:

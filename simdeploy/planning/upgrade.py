@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from simdeploy.environment.durations import ZERO
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan, Source, Start
+from simdeploy.plan.steps import Step
 from simdeploy.planning import data_layer
-from simdeploy.planning.builder import Builder
+from simdeploy.planning.builder import Batch, Builder, Failures, Rules
+from simdeploy.planning.data_layer import Migration
+from simdeploy.planning.rollback import add_rollback
 from simdeploy.planning.scenario import Scenario, Strategy
 from simdeploy.planning.slices import cut_slices
 from simdeploy.planning.tiers import Barrier, rollout, tier
@@ -39,18 +43,16 @@ def build_plans(scenario: Scenario, strategies: Sequence[str] | None = None) -> 
 
 def _plan(scenario: Scenario, name: str) -> Plan:
     strategy = scenario.strategies[name]
-    build = Builder(scenario.environment, scenario.to, scenario.forks)
-    barrier: Barrier = ()
-    for stage in scenario.stages(strategy):
-        ends = [end for service in stage for end in _service(build, scenario, strategy, service, barrier)]
-        barrier = tuple(ends) or barrier
-    sliced = scenario.sliced(strategy)
-    if strategy.slices is not None and sliced:
-        partitions = {s: scenario.partition(strategy, s) for s in sliced}
-        barrier = rollout(build, "slices", cut_slices(strategy.slices, sliced, build.env), partitions, barrier, scenario.patch)
-    for store in scenario.changed:
-        if scenario.partition(strategy, store).migration == "expand_contract":
-            barrier = data_layer.contract(build, store, barrier)
+    touched = {*scenario.changed, *scenario.writers_stopped(strategy)}
+    instances = sum(len(scenario.environment.members(s)) for s in touched)
+    failures = Failures(strategy.max_failures, strategy.failures_of)
+    rules = Rules(failures, strategy.checkpoints, scenario.checks, max(1, instances))
+    build = Builder(scenario.environment, scenario.to, scenario.forks, rules)
+    migrations = _main(build, scenario, strategy)
+    fixes = max((point.rounds for point in strategy.checkpoints if point.on_bad == "forward"), default=0)
+    rounds = [build.batches, *(_forward(build, scenario, strategy, k, migrations) for k in range(1, fixes + 1))]
+    if "rollback" in (strategy.on_abort, *(reaction for p in strategy.checkpoints for reaction in (p.on_bad, p.reaction(p.rounds)))):
+        add_rollback(build, rounds, migrations)
     return Plan(
         environment=build.env,
         steps=tuple(build.steps),
@@ -58,24 +60,74 @@ def _plan(scenario: Scenario, name: str) -> Plan:
         start=Start(absent=tuple(build.absent), starts_at_s=scenario.starts_at_s),
         goals=scenario.goals,
         prefer=scenario.prefer,
+        on_abort=strategy.on_abort,
+        release=scenario.release,
+        after_crash=scenario.after_crash,
         source=Source(scenario=scenario.name, strategy=name),
     )
 
 
-def _service(build: Builder, scenario: Scenario, strategy: Strategy, name: str, barrier: Barrier) -> Barrier:
-    """Add the steps of one service of a stage; what the next stage comes after."""
-    partition = scenario.partition(strategy, name)
-    if partition.back_up_first:
-        barrier = data_layer.back_up(build, name, barrier)
-    match partition.migration:
-        case "offline":
-            writers = {w: scenario.partition(strategy, w) for w in scenario.writers(name)}
-            return data_layer.offline(build, name, writers, barrier)
-        case "expand_contract":
-            return data_layer.expand(build, name, barrier)
-        case "replica_first":
-            return data_layer.replica_first(build, name, barrier)
-        case "split":
-            return data_layer.split(build, name, barrier)
-        case None:
-            return tier(build, name, partition, barrier, name in scenario.patch)
+def _main(build: Builder, scenario: Scenario, strategy: Strategy) -> list[Migration]:
+    """Collect the main section; the schemas that it changes."""
+    migrations: list[Migration] = []
+    barrier: Barrier = ()
+    for build.stage, stage in enumerate(scenario.stages(strategy)):
+        ends: list[str] = []
+        for service in stage:
+            partition = scenario.partition(strategy, service)
+            begins = data_layer.back_up(build, service, barrier) if partition.back_up_first else barrier
+            if partition.migration is None:
+                ends += tier(build, service, partition, begins, service in scenario.patch)
+                continue
+            migrations.append(Migration(build.stage, service, partition.migration))
+            writers = {w: scenario.partition(strategy, w) for w in scenario.writers(service)}
+            ends += data_layer.migrate(build, service, partition.migration, writers, begins)
+        barrier = tuple(ends) or barrier
+    build.stage += 1
+    barrier = _slices(build, scenario, strategy, barrier)
+    _finish(build, scenario, migrations, barrier)
+    return migrations
+
+
+def _slices(build: Builder, scenario: Scenario, strategy: Strategy, barrier: Barrier) -> Barrier:
+    services = scenario.sliced(strategy)
+    if strategy.slices is None or not services:
+        return barrier
+    partitions = {s: scenario.partition(strategy, s) for s in services}
+    return rollout(build, "slices", cut_slices(strategy.slices, services, build.env), partitions, barrier, scenario.patch)
+
+
+def _finish(build: Builder, scenario: Scenario, migrations: Sequence[Migration], barrier: Barrier) -> None:
+    """What comes when all code is new: its checkpoints, the contraction of schemas, and the last checkpoints."""
+    barrier = build.validated(["code"], scenario.name, barrier)
+    for migration in migrations:
+        if migration.kind == "expand_contract":
+            barrier = data_layer.contract(build, migration.store, barrier)
+    build.validated(["end"], scenario.name, barrier)
+
+
+def _forward(build: Builder, scenario: Scenario, strategy: Strategy, k: int, migrations: Sequence[Migration]) -> list[Batch]:
+    """Collect a forward round: a fix, then all code again in the same batches; the batches.
+
+    Schemas stay as they are; what was still to be contracted is contracted at the end.
+    """
+    build.section, build.round, build.batches = "forward", k, []
+    build.fix_versions(k)
+    build.patched.clear()
+    fix = Step(id=f"{build.phase('code')}/release/fix", duration=scenario.fix or ZERO)
+    build.add(fix)
+    barrier: Barrier = (fix.id,)
+    for build.stage, stage in enumerate(scenario.stages(strategy)):
+        ends: list[str] = []
+        for service in stage:
+            partition = scenario.partition(strategy, service)
+            if partition.migration == "offline":  # its writers went all at once, and do so again
+                for writer in (w for w in scenario.writers(service) if w in scenario.to):
+                    ends += tier(build, writer, scenario.partition(strategy, writer), barrier, patched=False)
+            elif partition.migration is None and service in scenario.to:
+                ends += tier(build, service, partition, barrier, patched=False)
+        barrier = tuple(ends) or barrier
+    build.stage += 1
+    barrier = _slices(build, scenario, strategy, barrier)
+    _finish(build, scenario, migrations, barrier)
+    return build.batches

@@ -64,9 +64,8 @@ def checkpoint_problems(points: Sequence[Checkpoint], known: Mapping[str, Check]
             if name not in known:
                 way_out = did_you_mean(name, list(known)) if known else "describe it under the scenario's 'checks'"
                 found.append(Problem((i, "checks", j), f"{name!r} is no check; {way_out}"))
-        for key in ("rounds", "then"):
-            if point.on_bad != "forward" and key in point.model_fields_set:
-                found.append(Problem((i, key), f"{key!r} belongs to on_bad: forward, here it is {point.on_bad}; drop {key!r}"))
+        odd = [key for key in ("rounds", "then") if point.on_bad != "forward" and key in point.model_fields_set]
+        found += [Problem((i, key), f"{key!r} belongs to on_bad: forward, here it is {point.on_bad}; drop {key!r}") for key in odd]
     return found
 
 

@@ -7,6 +7,7 @@ ends in plan order, the world, judges, begins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,15 +16,20 @@ import simpy
 
 from simdeploy.environment.models import HealthCheck
 from simdeploy.environment.residuals import residual
+from simdeploy.errors import PlanError
 from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout
 from simdeploy.plan.measurement import Meter, Run
-from simdeploy.plan.plan import Crash, Plan
+from simdeploy.plan.plan import Plan
 from simdeploy.plan.progress import FAILED, SUCCEEDED, Progress, Result, order
 from simdeploy.plan.state import Timer
+from simdeploy.plan.steps import MAIN
 from simdeploy.plan.trace import Record, Trace
 from simdeploy.simulation.sampler import Draws, Stream, stream_names
+from simdeploy.units import format_s
 
+MOST_DEATHS = 10_000
+"""Of one machine in one run: with more, a step that takes far longer than the machine lives would run for ever."""
 FAR_S = 30 * 86400.0
 """How far ahead changes of demand are known at least."""
 
@@ -43,6 +49,7 @@ class Engine:
         self.machine = [s.on for s in plan.steps]
         self.gates = [s.gate for s in plan.steps]
         self.draining = self.layout.draining
+        self.mortal = [k for k, m in enumerate(plan.environment.machines) if m.mtbf_s is not None]
 
     def runs(self, draws: Draws) -> Iterator[Run]:
         """One Run per replication of *draws*, in order."""
@@ -81,17 +88,20 @@ class _Replication:
         """Machine that is dead -> the steps whose attempts its death broke."""
         self._deaths: dict[str, int] = {}
         """Of each dead machine: how many crashes hold it down."""
-        self._repairs = 0
+        self._gone: set[str] = set()
+        """Machines that never return."""
         self._timers: dict[Stream, int] = {}
         self._finished = False
 
     def run(self) -> Run:
         """Run to the end of the plan and of its horizon."""
         plan, env = self._engine.plan, self._env
-        if self._meter.bad:
-            self._record("bad_release", "release")
+        for part in sorted(self._meter.bad):
+            self._record("bad_release", "main" if part == MAIN else "forward", part or "")
         for crash in plan.crashes:
-            self._at(crash.at_s, partial(self._crash, crash))
+            self._at(crash.at_s, partial(self._crash, crash.machine, crash.for_s))
+        for machine in self._engine.mortal:
+            self._let_live(machine, 1)
         self._demand(iter(self._engine.demand))
         if env.peek() > 0:
             self._settle()
@@ -156,8 +166,8 @@ class _Replication:
                 self._meter.makespan_s = now
                 if verdict == FAILED:
                     self._meter.failed(now)
-            if progress.gives_up:
-                self._give_up()
+            if progress.aborts:
+                self._abort()
             begun = progress.started()
             if progress.passed:
                 self._pass()
@@ -168,8 +178,13 @@ class _Replication:
         if self._meter.state.timers:
             self._start_timers()
         self._meter.instant_over(now)
-        if progress.outcome is not None or (not self._current and not self._repairs):
+        if progress.outcome is not None or (not self._current and self._is_stuck()):
             self._finish()
+
+    def _is_stuck(self) -> bool:
+        """Whether every step that is left waits for a machine that never returns; nothing runs."""
+        waiting = {machine for machine, steps in self._broken.items() if steps} | self._progress.awaited()
+        return waiting <= self._gone
 
     def _finish(self) -> None:
         """The plan is over (or stuck): follow the world to the horizon, then stop."""
@@ -183,8 +198,16 @@ class _Replication:
         self._meter.makespan_s = self._env.now
         self._progress.passed.clear()
 
+    def _abort(self) -> None:
+        for step, reaction in self._progress.aborts:
+            self._record("aborted", step, reaction)
+            self._meter.aborted(reaction, self._env.now)
+        self._progress.aborts.clear()
+        if self._progress.gives_up:
+            self._give_up()
+
     def _give_up(self) -> None:
-        """While rolling back no further attempt begins: what waits for one has failed."""
+        """While a section is left for another no further attempt begins: what waits for one has failed."""
         for step in sorted([*self._delayed, *(i for steps in self._broken.values() for i in steps)]):
             self._end(step, FAILED)
         for steps in self._broken.values():
@@ -209,8 +232,8 @@ class _Replication:
         fails = self._draws.attempt(self._r, step, n)[1] if self._drawn and (n := self._drawn.get(step, 0)) else step in self._failing
         gate = self._engine.gates[step]
         if gate is not None and not fails:
-            finds = self._meter.bad and self._meter.state.changed_serves()
-            fails = self._draws.gate(self._r, step) < (gate.sensitivity if finds else gate.false_alarms)
+            chance = gate.sensitivity if self._meter.serves_bad(gate.of == "monitoring") else gate.false_alarms
+            fails = self._draws.gate(self._r, step) < chance
             self._end(step, FAILED if fails else SUCCEEDED)
         elif not fails:
             self._end(step, SUCCEEDED)
@@ -262,28 +285,46 @@ class _Replication:
             self._record("ended", step, result)
         self._progress.ended(step, result)
 
-    def _crash(self, crash: Crash) -> None:
+    def _let_live(self, machine: int, n: int) -> None:
+        """Let the n-th death by chance of a machine come."""
+        life_s = self._draws.life(self._r, machine, n)
+        if life_s < math.inf:
+            self._at(life_s, partial(self._die, machine, n))
+
+    def _die(self, machine: int, n: int) -> None:
+        box = self._engine.plan.environment.machines[machine]
+        if n > MOST_DEATHS:
+            raise PlanError(
+                f"machine {box.name!r} died {MOST_DEATHS:,} times in one run: with an mtbf of {format_s(box.mtbf_s or 0.0)} "
+                "a step on it may never end; give it a longer mtbf"
+            )
+        repair_s = self._draws.repair(self._r, machine, n)
+        self._crash(box.name, repair_s)
+        if repair_s is not None:
+            self._at(repair_s, partial(self._let_live, machine, n + 1))
+
+    def _crash(self, machine: str, for_s: float | None) -> None:
         plan, state = self._engine.plan, self._meter.state
-        self._record("crashed", crash.machine)
-        state.crashed(plan.environment.machine_index[crash.machine], self._env.now)
-        self._progress.machine_down(crash.machine)
-        hit = [i for i in self._current if self._engine.machine[i] == crash.machine and i not in self._delayed]
-        self._broken.setdefault(crash.machine, [])
-        self._deaths[crash.machine] = self._deaths.get(crash.machine, 0) + 1
+        self._record("crashed", machine)
+        state.crashed(plan.environment.machine_index[machine], self._env.now)
+        self._progress.machine_down(machine)
+        hit = [i for i in self._current if self._engine.machine[i] == machine and i not in self._delayed]
+        self._broken.setdefault(machine, [])
+        self._deaths[machine] = self._deaths.get(machine, 0) + 1
         for step in sorted(hit):
             del self._current[step]
             if plan.after_crash == "retry" and not self._progress.gives_up:
-                self._broken[crash.machine].append(step)
+                self._broken[machine].append(step)
             else:
                 self._end(step, FAILED)
                 if plan.after_crash == "abort":
-                    self._progress.abort(plan.on_abort)
-        if crash.for_s is not None:
-            self._repairs += 1
-            self._at(crash.for_s, partial(self._repair, crash.machine))
+                    self._progress.abort(plan.on_abort, step)
+        if for_s is None:
+            self._gone.add(machine)
+        else:
+            self._at(for_s, partial(self._repair, machine))
 
     def _repair(self, machine: str) -> None:
-        self._repairs -= 1
         self._deaths[machine] -= 1
         if self._deaths[machine]:
             return

@@ -83,13 +83,18 @@ class Outcome(NamedTuple):
 
         rows = []
         for name, values in self.values.items():
-            estimate = statistics.mean(values)
+            estimate = self.estimate(name)
             low, high = (estimate.ci95 if estimate else None) or (None, None)
             quantiles = [statistics.quantile(values, p) for p in (0.5, 0.95, 0.99)]
             rows.append((name, METRICS[name].unit, estimate.mean if estimate else None, low, high, *quantiles))
         numbers = ["mean", "ci95_low", "ci95_high", "p50", "p95", "p99"]
         frame = pd.DataFrame(rows, columns=["metric", "unit", *numbers]).set_index("metric")
         return frame.astype(dict.fromkeys(numbers, float))
+
+    def estimate(self, metric: str) -> statistics.Estimate | None:
+        """The mean of *metric* with its 95 % interval, of a probability the exact one; None where a replication has no value."""
+        values = self.values[metric]
+        return statistics.proportion(values) if METRICS[metric].unit == "probability" else statistics.mean(values)
 
     def goals(self) -> list[GoalResult]:
         """Each goal of the plan, in order."""

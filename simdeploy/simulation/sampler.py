@@ -8,6 +8,7 @@ replication can be replayed alone, and no number depends on how replications are
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from simdeploy.environment.durations import Distribution
 from simdeploy.plan.exposure import Phases
 from simdeploy.plan.plan import Plan
+from simdeploy.plan.steps import MAIN
 
 Floats = NDArray[np.float64]
 Stream = tuple[str | int, ...]
 """(service, ordinal of the instance's machine, action, purpose, n)"""
 
+NONE_BAD: frozenset[int] = frozenset()
 _STRIDE = 4
 """Numbers that one Philox counter value yields."""
 
@@ -56,6 +59,14 @@ class Draws:
         self._names = names
         self._columns: dict[tuple[int, str, int], list[float]] = {}
         self._others: dict[Stream, list[float]] = {}
+        rounds = max((s.part for s in plan.steps), default=MAIN)
+        chances = {MAIN: plan.release.p_bad, **dict.fromkeys(range(1, rounds + 1), plan.release.p_bad_fix)}
+        self._lives = {
+            k: Distribution(kind="exponential", parameters=(m.mtbf_s,))
+            for k, m in enumerate(plan.environment.machines)
+            if m.mtbf_s is not None
+        }
+        self._p_bad = [(part, p) for part, p in chances.items() if p > 0]
 
     def rows(self) -> Iterator[tuple[list[float], set[int]]]:
         """Of each replication: how long the first attempt of each step takes [s], time-outs applied, and which of them fail.
@@ -98,10 +109,27 @@ class Draws:
         """The uniform by which a gate errs or not."""
         return self._column(step, "gate", 0)[r]
 
-    def bad(self, r: int) -> bool:
-        """Whether the release is bad in this replication."""
-        p = self._plan.release.p_bad
-        return p > 0 and self.other(r, ("", -1, "release", "bad", 0)) < p
+    def bad(self, r: int) -> frozenset[int]:
+        """The parts of the plan (0 the main section, k the k-th forward round) that bring a bad release in this replication."""
+        if not self._p_bad:
+            return NONE_BAD
+        return frozenset(part for part, p in self._p_bad if self.other(r, ("", -1, "release", "bad", part)) < p)
+
+    def life(self, r: int, machine: int, n: int) -> float:
+        """How long the machine at this position, which has an mtbf, lives before its n-th death [s], from 0 or the repair before."""
+        return self._drawn(r, machine, "failure", n, self._lives[machine])
+
+    def repair(self, r: int, machine: int, n: int) -> float | None:
+        """From its n-th death until it is back [s]; None = it never returns."""
+        repair = self._plan.environment.machines[machine].repair
+        return None if repair is None else self._drawn(r, machine, "repair", n, repair)
+
+    def _drawn(self, r: int, machine: int, purpose: str, n: int, distribution: Distribution) -> float:
+        stream: Stream = ("", machine, "machine", purpose, n)
+        column = self._others.get(stream)
+        if column is None:
+            column = self._others[stream] = distribution.inverse(uniforms(self._seed, stream, self.first, self.count)).tolist()
+        return column[r]
 
     def other(self, r: int, stream: Stream) -> float:
         """The uniform of a stream that belongs to no step."""
@@ -149,9 +177,13 @@ class Means(Draws):
         """A gate that never errs on a good release."""
         return 1.0
 
-    def bad(self, r: int) -> bool:
-        """The release is good."""
-        return False
+    def bad(self, r: int) -> frozenset[int]:
+        """Every release is good."""
+        return NONE_BAD
+
+    def life(self, r: int, machine: int, n: int) -> float:
+        """No machine dies."""
+        return math.inf
 
     def other(self, r: int, stream: Stream) -> float:
         """The middle of every timer."""

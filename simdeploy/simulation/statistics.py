@@ -45,6 +45,12 @@ def mean(values: Floats) -> Estimate | None:
     return Estimate(centre, (centre - half, centre + half))
 
 
+def proportion(values: Floats) -> Estimate:
+    """The share of ones among values that are 0 or 1, with the exact interval."""
+    count = round(float(np.sum(values)))
+    return Estimate(count / len(values), share_ci95(count, len(values)))
+
+
 def paired(one: Floats, other: Floats) -> Floats:
     """*one* - *other*, replication by replication; what differs by rounding alone differs by 0."""
     with np.errstate(invalid="ignore"):  # two infinities are alike
@@ -72,7 +78,10 @@ def quantile_ci95(values: Floats, p: float) -> Interval | None:
 
 
 def share_ci95(count: int, of: int) -> Interval:
-    """The exact (Clopper-Pearson) 95 % interval of a share; no event in n runs still has an upper bound."""
+    """The exact (Clopper-Pearson) 95 % interval of a share.
+
+    No event in n runs still has an upper bound, 1 - 0.025^(1/n), and n of n a lower one, 0.025^(1/n): two-sided.
+    """
     from scipy import stats
 
     interval = stats.binomtest(count, of).proportion_ci(confidence_level=1 - 2 * TAIL, method="exact")

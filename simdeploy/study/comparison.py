@@ -100,7 +100,7 @@ class Comparison(NamedTuple):
     def _strategy(self, name: str) -> dict[str, Any]:
         metrics = {}
         for metric, values in self.outcomes[name].values.items():
-            estimate, difference = statistics.mean(values), self.difference(name, metric)
+            estimate, difference = self.outcomes[name].estimate(metric), self.difference(name, metric)
             metrics[metric] = {
                 "mean": finite(estimate.mean) if estimate else None,
                 "ci95": interval(estimate),

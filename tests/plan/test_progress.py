@@ -303,6 +303,9 @@ def test_20_hosts_in_twos_one_of_each_failing_at_50_percent(of, out, outcome):
         ({"limit": 25, "unit": "percent"}, 1, False),
         ({"limit": 100, "unit": "percent"}, 4, False),
         ({"limit": 3}, 4, True),  # all of a batch of four
+        ({"of": "all_of_batch"}, 3, False),
+        ({"of": "all_of_batch"}, 4, True),
+        ({"of": "all_of_batch", "limit": None, "unit": "percent"}, 4, True),
     ],
 )
 def test_a_judge_aborts_on_strictly_more_failures_than_its_limit(rule, failing, aborts):
@@ -467,7 +470,7 @@ def test_after_a_halt_only_begun_lanes_go_on_in_any_plan(dag, targets, when, luc
     if desk.outcome is not None:
         return
     allowed = {name for b in began for name in lanes[b]}
-    desk.progress.abort("halt")
+    desk.progress.abort("halt", 0)
     later = desk.begin()
     while desk.running:
         name = luck.choice(desk.running)
