@@ -188,16 +188,19 @@ class FactBook:
         left = [g for g in groups if g not in gone]
         for g in gone:
             left += [g._replace(size=g.size - 1)] * (g.size > 1) + [g._replace(mode=OUT, size=1)]
-        after = capacities.copy()
-        leaderless = set()
-        for s in {self.layout.group_service[g.group] for g in gone}:
-            here = [g for g in left if self.layout.group_service[g.group] == s]
+
+        def settled(s: int, among: list[Group]) -> tuple[float, int | None]:
+            here = [g for g in among if self.layout.group_service[g.group] == s]
             leader = self._next_leader(s, here, leaders[s])
-            after[s] = self._capacity(s, here, leader, s in split)
+            return self._capacity(s, here, leader, s in split), leader
+
+        after, leaderless = capacities.copy(), set()
+        for s in {self.layout.group_service[g.group] for g in gone}:
+            after[s], leader = settled(s, left)
             if leader != leaders[s]:
                 leaderless.add(s)
         for s, store in self._electing:
-            if after[store] == 0 and (capacities[store] > 0 or s in leaderless):
+            if settled(store, left)[0] == 0 and (s in leaderless or settled(store, groups)[0] > 0):
                 after[s] = 0.0  # its lease runs out, or nobody can be elected
         return after
 
