@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simdeploy.environment.durations import fixed
 from simdeploy.environment.models import Environment
 from simdeploy.plan.measurement import metrics_of
-from simdeploy.plan.plan import Crash, Plan, Start
+from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
@@ -26,6 +26,8 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.env = plan.environment
+        self.release = plan.release
+        self.is_bad = False
         self.names = list(self.env.instances)
         self.service = {i: self.env.services[s] for i, (s, _) in self.env.instances.items()}
         self.members = {s: self.env.members(s) for s in self.env.services}
@@ -62,12 +64,15 @@ class World:
         upgraded_first = self.env.services[s].election.prefer == "upgraded"
         return sorted(serving, key=lambda i: upgraded_first and self.version[i] == self.service[i].version)
 
-    def error_free(self) -> float:
+    def error_free(self, if_good: bool = False) -> float:
         share = 1.0
         for s in self.env.critical:
             dead, there = sum(self.mode[i] == "dead" for i in self.members[s]), len(self.serving(s))
             if dead and self.env.services[s].retry == "none":
                 share *= (1 - dead / (dead + there)) ** self.env.visits[s]
+            if there and self.is_bad and not if_good:
+                new = sum(self.version[i] == "2" for i in self.serving(s))
+                share *= (1 - self.release.error_share * new / there) ** self.env.visits[s]
         return share
 
     def observed(self) -> set[str]:
@@ -150,9 +155,8 @@ def told(plan: Plan, trace: Any) -> Told:
     steps = {s.id: s for s in plan.steps}
     machines = [m.name for m in plan.environment.machines]
     steady = start.capacity()
-    sums = dict.fromkeys(
-        ("downtime_s", "brownout_s", "failed_requests", "lost_capacity", "single_fault_s", "blind_s", "unobserved_change_s", "skew_s"), 0.0
-    )
+    summed = ("downtime_s", "brownout_s", "failed_requests", "bad_release_requests", "lost_capacity", "single_fault_s", "skew_s")
+    sums = dict.fromkeys((*summed, "blind_s", "unobserved_change_s"), 0.0)
     machine_s, makespan, now, lowest = 0.0, 0.0, 0.0, math.inf
 
     def last(until: float) -> None:
@@ -165,6 +169,7 @@ def told(plan: Plan, trace: Any) -> Told:
             "downtime_s": c == 0 < demand,
             "brownout_s": 0 < c < demand,
             "failed_requests": demand - min(demand * world.error_free(), c),
+            "bad_release_requests": min(demand * world.error_free(if_good=True), c) - min(demand * world.error_free(), c),
             "lost_capacity": max(0.0, steady - c),
             "single_fault_s": demand > 0 and min([c, *losses]) < demand,
             "blind_s": world.is_blind(),
@@ -189,6 +194,8 @@ def told(plan: Plan, trace: Any) -> Told:
             world.stands(subject, "out" if record.kind == "noticed" else "serving")
         elif record.kind == "elected":
             world.leader[subject] = world.ranked(subject)[0]
+        elif record.kind == "bad_release":
+            world.is_bad = True
         elif record.kind == "demand":
             world.demand = float(record.value)
         elif record.kind != "aborted":
@@ -201,6 +208,9 @@ def told(plan: Plan, trace: Any) -> Told:
         "machine_hours": machine_s / 3600,
         "out_at_end": sum(m not in ("absent", "serving") for m in world.mode.values()),
     }
+
+
+LIVES = st.sampled_from([{}, {}, {"mtbf_s": 100.0, "repair": 20.0}, {"mtbf_s": 400.0}])
 
 
 @st.composite
@@ -232,7 +242,7 @@ def environments(draw: Any) -> Environment:
     return Environment.model_validate(
         {
             "name": "plain",
-            "machines": [*({"name": n, "hosted": n in ("lb0", "mon1")} for n in names), {"name": "bare"}],
+            "machines": [*({"name": n, "hosted": n in ("lb0", "mon1"), **draw(LIVES)} for n in names), {"name": "bare"}],
             "entry": "lb",
             "services": services,
             "demand": demand,
@@ -257,6 +267,7 @@ def plans(draw: Any) -> Plan:
     return Plan(
         environment=env, steps=tuple(steps), start=Start(absent=absent), horizon_s=draw(st.sampled_from([None, 150.0])),
         crashes=tuple(draw(st.lists(one, max_size=2))), after_crash=draw(st.sampled_from(["retry", "abort"])),
+        release=Release(p_bad=draw(st.sampled_from([0.0, 0.7])), error_share=0.4),
     )  # fmt: skip
 
 

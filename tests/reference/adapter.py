@@ -41,18 +41,30 @@ def read(path: pathlib.Path) -> tuple[Plan, dict[str, Any]]:
 
 
 def _environment(env: dict[str, Any]) -> dict[str, Any]:
-    unread = {k: env[k] for k in ("cells", "forbidden", "mtbf") if env.get(k)}
+    unread = {k: env[k] for k in ("cells", "forbidden") if env.get(k)}
     if unread:
         raise NotImplementedError(f"this adapter does not read {', '.join(unread)} yet")
     machines = list(dict.fromkeys(env["instances"].values()))
     queue = {} if env.get("queue") is None else {"excess": "queue", "patience_s": env["queue"]}
     return {
         "name": "reference",
-        "machines": [{"name": m, "zone": env["zones"].get(m)} for m in machines],
+        "machines": [{"name": m, "zone": env["zones"].get(m), **_life(m, env.get("mtbf", {}).get(m))} for m in machines],
         "entry": env["entry"],
         "services": {name: _service(name, s, env["instances"]) for name, s in env["services"].items()},
         "demand": {"steps": [{"at_s": at, "rate_per_s": rate} for at, rate in env["demand"]], **queue},
     }
+
+
+def _life(machine: str, given: Any) -> dict[str, Any]:
+    """The mtbf of a machine, alone or in a list with its repair; a number that is infinite stands for none."""
+    match [given] if not isinstance(given, list) else given:
+        case [None]:
+            return {}
+        case [int() | float() as mtbf_s, *repair] if len(repair) <= 1:
+            life = {"mtbf_s": mtbf_s, "repair": repair[0] if repair and repair[0] != math.inf else None}
+            return {} if math.isinf(mtbf_s) else life
+        case _:
+            raise NotImplementedError(f"this adapter does not read the mtbf {given!r} of {machine!r}; it reads mtbf or [mtbf, repair]")
 
 
 def _service(name: str, given: dict[str, Any], instances: dict[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from simdeploy.plan.measurement import metrics_of
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
-from tests.reference.adapter import PLANS, read
+from tests.reference.adapter import PLANS, _life, read
 
 FILES = sorted(PLANS.glob("*.json"))
 
@@ -34,3 +35,25 @@ def test_a_reference_plan_gives_the_numbers_that_stand_there(path):
     for name, wanted in document.get("means", {}).items():
         error = math.hypot(wanted["se"], np.std(found[name], ddof=1) / math.sqrt(count))
         assert abs(np.mean(found[name]) - wanted["mean"]) < 4 * error, name
+
+
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [(3600.0, (3600, None)), ([3600, 60], (3600, 60)), ([3600, ["exponential", 60]], (3600, 60)), (None, (None, None))],
+)
+def test_the_adapter_reads_how_long_machines_live(tmp_path, given, read_as):
+    document = json.loads(FILES[0].read_text())
+    machine = next(iter(document["plan"]["env"]["instances"].values()))
+    document["plan"]["env"]["mtbf"] = {} if given is None else {machine: given}
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+
+    boxes = read(tmp_path / "plan.json")[0].environment.machines
+
+    lives = {m.name: (m.mtbf_s, m.repair and m.repair.mean_s) for m in boxes}
+    assert read_as == lives[machine]
+    assert {(None, None)} == {life for name, life in lives.items() if name != machine}
+
+
+def test_the_adapter_refuses_a_life_of_another_shape_by_name():
+    with pytest.raises(NotImplementedError, match="of 'web1'"):
+        _life("web1", {"mean": 3600})
