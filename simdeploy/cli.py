@@ -258,7 +258,7 @@ def check(file: pathlib.Path) -> None:
     from simdeploy.plan.overview import steps
     from simdeploy.planning.batches import warnings_of
     from simdeploy.planning.loading import load
-    from simdeploy.planning.overview import strategies
+    from simdeploy.planning.overview import strategies as chosen
     from simdeploy.planning.scenario import Scenario
     from simdeploy.planning.upgrade import build_plans
 
@@ -271,7 +271,7 @@ def check(file: pathlib.Path) -> None:
     loaded = load(file)
     _print(tiers(loaded.environment if isinstance(loaded, Scenario) else loaded))
     if isinstance(loaded, Scenario):
-        _print(strategies(loaded))
+        _print(chosen(loaded))
         for warning in warnings_of(loaded):
             click.echo(_wrapped(f"warning: {warning}"))
         plans = build_plans(loaded)
@@ -290,6 +290,19 @@ def init(folder: pathlib.Path) -> None:
 
     written = write_starter(folder)
     click.echo(f"Written: {', '.join(map(str, written))}\nNext: simdeploy compare {shlex.quote(str(written[-1]))}")
+
+
+@main.command()
+@click.argument("scenario", required=False, type=click.Path(path_type=pathlib.Path))
+@ELSEWHERE
+def strategies(scenario: pathlib.Path | None, environment: pathlib.Path | None) -> None:
+    """List the built-in strategies; with a SCENARIO, those that make sense there and why the others do not."""
+    from simdeploy.planning.loading import load_scenario
+    from simdeploy.planning.overview import built_in_strategies
+
+    if scenario is None and environment is not None:
+        raise StudyError("--environment says where a scenario runs; name the SCENARIO too")
+    _print(built_in_strategies(None if scenario is None else load_scenario(scenario, environment)))
 
 
 @main.command()

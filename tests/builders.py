@@ -81,7 +81,7 @@ DURATIONS = st.one_of(
 
 
 @st.composite
-def random_plans(draw: Any, failing: bool = True, pools: bool = True) -> Plan:
+def random_plans(draw: Any, failing: bool = True, pools: bool = True, weights: bool = True) -> Plan:
     """Rolling plans of a canonical environment in random batches, with random roles, failures, pools and health checks."""
     role = draw(st.sampled_from(["stateless", "leader_elected", "quorum"]))
     check = draw(st.sampled_from([None, {"interval_s": 2.0, "fall": 3, "rise": 2}]))
@@ -103,7 +103,7 @@ def random_plans(draw: Any, failing: bool = True, pools: bool = True) -> Plan:
     while left:
         size = draw(st.integers(1, len(left)))
         batch, left = left[:size], left[size:]
-        lanes = [_random_lane(draw, instance, barrier, failing, pools) for instance in batch]
+        lanes = [_random_lane(draw, instance, barrier, failing, pools, env if weights else None) for instance in batch]
         steps += [s for one in lanes for s in one]
         limit = draw(st.sampled_from([None, 0.0, 1.0]))
         watch = tuple(s.id for one in lanes for s in one)
@@ -114,20 +114,31 @@ def random_plans(draw: Any, failing: bool = True, pools: bool = True) -> Plan:
     return Plan(environment=env, steps=tuple(steps), pools={"forks": 2}, horizon_s=400.0)
 
 
-def _random_lane(draw: Any, instance: str, barrier: tuple[str, ...], failing: bool, pools: bool) -> list[Step]:
+def random_weight(draw: Any, env: Environment, instance: str) -> tuple[Any, ...]:
+    """Sometimes another weight at the balancer, where there is one."""
+    if not env.services[env.instances[instance][0]].is_balanced:
+        return ()
+    return draw(st.sampled_from([(), (), *((("weight", instance, w),) for w in (0, 0.5, 2))]))
+
+
+def _random_lane(draw: Any, instance: str, barrier: tuple[str, ...], failing: bool, pools: bool, env: Environment | None) -> list[Step]:
     take = draw(st.sampled_from(["drain", "out", "kill"]))
     give = draw(st.sampled_from(["serve", "start"]))
     p_fail = draw(st.sampled_from([0.0, 0.3])) if failing else 0.0
     held = (("forks", 1),) if pools and draw(st.booleans()) else ()
     machine = instance.split("@")[1]
     common: dict[str, Any] = {"target": instance, "on": machine, "pools": held}
+    first, last = (random_weight(draw, env, instance) if env else () for _ in range(2))
     return [
-        Step(id=f"code/{instance}/drain", after=barrier, duration=draw(DURATIONS), begin=((take, instance),), **common),
+        Step(id=f"code/{instance}/drain", after=barrier, duration=draw(DURATIONS), begin=((take, instance), *first), **common),
         Step(
             id=f"code/{instance}/install", needs=(f"code/{instance}/drain",), duration=draw(DURATIONS), begin=(("out", instance),),
             end=(("version", instance, "2"),), p_fail=p_fail, retries=draw(st.integers(0, 2)), retry_delay=fixed(5.0), **common,
         ),
-        Step(id=f"code/{instance}/start", needs=(f"code/{instance}/install",), duration=draw(DURATIONS), end=((give, instance),), **common),
+        Step(
+            id=f"code/{instance}/start", needs=(f"code/{instance}/install",), duration=draw(DURATIONS),
+            end=((give, instance), *last), **common,
+        ),
     ]  # fmt: skip
 
 

@@ -16,7 +16,9 @@ from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
+from tests.builders import random_weight
 
+HOLDS = st.sampled_from([None, 12.0, ["exponential", 6.0]])
 TAKES = {"drain": "draining", "out": "out", "remove": "absent"}
 Told = dict[str, float]
 
@@ -33,8 +35,13 @@ class World:
         self.members = {s: self.env.members(s) for s in self.env.services}
         self.mode = {i: "absent" if i in plan.start.absent else "out" if i in plan.start.out else "serving" for i in self.names}
         self.version = {i: self.service[i].version for i in self.names}
+        self.weight = dict.fromkeys(self.names, 1.0)
         self.slowed: dict[str, list[float]] = {i: [] for i in self.names}
-        self.leader = {s: next(iter(self.serving(s)), None) for s, x in self.env.services.items() if x.role == "leader_elected"}
+        self.leader = {
+            s: next(iter(self.serving(s)), None) for s, x in self.env.services.items() if x.role in ("leader_elected", "datastore")
+        }
+        self.split: set[str] = set()
+        self.locked_since: dict[str, float] = {}
         self.demand = self.env.demand.levels(0.0)[0][1]
         self.returns: set[str] = set()
         self.running: list[Step] = []
@@ -52,11 +59,19 @@ class World:
             return 0.0
         if service.role == "leader_elected":
             there = [i for i in there if i == self.leader[s]] or (self.ranked(s, lost)[:1] if self.leader[s] and lost else [])
-        factors = [math.prod(self.slowed[i]) for i in there]
-        if not any(factors):
+            through = service.elected_through
+            if lost and through and not self.tier(through, lost) and (self.tier(through, "") or self.leader[s] not in there):
+                there = []
+        if service.role == "datastore" and s not in self.split:
+            settles = lost and service.failover == "automatic"
+            there = [i for i in there if i == self.leader[s]] or (self.ranked(s, lost)[:1] if settles else [])
+        left = {i: math.prod(self.slowed[i]) for i in there}
+        even = service.balancing == "even" and s not in self.split
+        shares = {i: self.weight[i] * (1 if even else left[i]) for i in there}
+        if not any(shares[i] and left[i] for i in there):
             return 0.0
-        each = service.capacity_per_s or math.inf
-        return each * (len(factors) * min(factors) if service.balancing == "even" else sum(factors))
+        each = service.capacity_per_s
+        return math.inf if each is None else min(each * left[i] / x * sum(shares.values()) for i, x in shares.items() if x)
 
     def ranked(self, s: str, lost: str = "") -> list[str]:
         """Those that serve, the next leader first."""
@@ -67,13 +82,54 @@ class World:
     def error_free(self, if_good: bool = False) -> float:
         share = 1.0
         for s in self.env.critical:
-            dead, there = sum(self.mode[i] == "dead" for i in self.members[s]), len(self.serving(s))
+            dead = sum(self.weight[i] for i in self.members[s] if self.mode[i] == "dead")
+            there = sum(self.weight[i] for i in self.serving(s))
             if dead and self.env.services[s].retry == "none":
                 share *= (1 - dead / (dead + there)) ** self.env.visits[s]
             if there and self.is_bad and not if_good:
-                new = sum(self.version[i] == "2" for i in self.serving(s))
-                share *= (1 - self.release.error_share * new / there) ** self.env.visits[s]
+                taking = [i for i in self.serving(s) if s not in self.leader or s in self.split or i == self.leader[s]]
+                new = sum(self.weight[i] for i in taking if self.version[i] == "2")
+                share *= (1 - self.release.error_share * new / (sum(self.weight[i] for i in taking) or 1)) ** self.env.visits[s]
         return share
+
+    def held(self) -> dict[str, float]:
+        """What each instance holds: its share of what is served, times its mean hold."""
+        served = min(self.demand * self.error_free(), self.capacity())
+        found = {}
+        for s, service in self.env.services.items():
+            there = [i for i in self.serving(s) if s not in self.leader or s in self.split or i == self.leader[s]]
+            speeds = {i: math.prod(self.slowed[i]) for i in there}
+            total = sum(speeds.values())
+            for i in speeds if total and service.hold else ():
+                share = 1 / len(there) if service.balancing == "even" and s not in self.split else speeds[i] / total
+                found[i] = served * self.env.visits[s] * share * service.hold.mean_s
+        return found
+
+    def divergent(self) -> float:
+        """Writes per second of the split stores."""
+        served = min(self.demand * self.error_free(), self.capacity())
+        rate = 0.0
+        for s in self.split:
+            store = self.env.services[s].store
+            if any(math.prod(self.slowed[i]) for i in self.serving(s)):
+                rate += store.writes_per_s if store and store.writes_per_s is not None else served
+        return rate
+
+    def check_leases(self, now: float, until: float) -> None:
+        """A leader outlives the moment at which its store stopped taking writes by no more than its lease."""
+        for s, service in self.env.services.items():
+            if service.elected_through and self.tier(service.elected_through, ""):
+                self.locked_since.pop(s, None)
+            elif service.elected_through:
+                since = self.locked_since.setdefault(s, now)
+                assert self.leader[s] is None or until <= since + service.election.detect_s
+
+    def check_election(self, s: str, at_s: float, ends: bool) -> None:
+        service = self.env.services[s]
+        if ends:
+            assert not service.elected_through or self.tier(service.elected_through, "") > 0
+        else:
+            assert self.leader[s] and at_s == pytest.approx(self.locked_since[s] + service.election.detect_s)
 
     def observed(self) -> set[str]:
         monitors = [x for s, x in self.env.services.items() if x.role == "monitoring" and self.serving(s)]
@@ -100,7 +156,7 @@ class World:
     def stands(self, instance: str, mode: str) -> None:
         self.mode[instance] = mode
         s = self.env.instances[instance][0]
-        if mode != "serving" and self.leader.get(s) == instance:
+        if mode != "serving" and self.leader.get(s) == instance and self.env.services[s].role == "leader_elected":
             self.leader[s] = None
 
     def vanish(self, instance: str) -> None:
@@ -111,8 +167,14 @@ class World:
         self.stands(instance, "starting" if self.service[instance].health_check else "serving")
 
     def effect(self, verb: str, instance: str, argument: Any = None) -> None:
+        if verb in ("split", "join"):
+            self.split = self.split | {instance} if verb == "split" else self.split - {instance}
+            return
         if verb == "version":
             self.version[instance] = argument
+            return
+        if verb == "weight":
+            self.weight[instance] = argument
             return
         self.returns.discard(instance)
         if verb == "kill":
@@ -156,16 +218,20 @@ def told(plan: Plan, trace: Any) -> Told:
     machines = [m.name for m in plan.environment.machines]
     steady = start.capacity()
     summed = ("downtime_s", "brownout_s", "failed_requests", "bad_release_requests", "lost_capacity", "single_fault_s", "skew_s")
-    sums = dict.fromkeys((*summed, "blind_s", "unobserved_change_s"), 0.0)
-    machine_s, makespan, now, lowest = 0.0, 0.0, 0.0, math.inf
+    sums = dict.fromkeys((*summed, "divergent_writes", "blind_s", "unobserved_change_s"), 0.0)
+    machine_s, makespan, now, lowest, cut = 0.0, 0.0, 0.0, math.inf, 0.0
+    before, drains, begins, reconciled = start.held(), {}, {}, 0.0
 
     def last(until: float) -> None:
-        nonlocal machine_s, lowest
+        nonlocal machine_s, lowest, before
         length, c, demand = until - now, world.capacity(), world.demand
         if length <= 0:
             return
+        before = world.held()
+        world.check_leases(now, until)
         losses = [world.capacity(m) for m in machines if start.capacity(m) >= demand]
         holds = {
+            "divergent_writes": world.divergent(),
             "downtime_s": c == 0 < demand,
             "brownout_s": 0 < c < demand,
             "failed_requests": demand - min(demand * world.error_free(), c),
@@ -185,14 +251,25 @@ def told(plan: Plan, trace: Any) -> Told:
         last(record.at_s)
         now, subject = record.at_s, record.subject
         if record.kind == "began":
+            begins[subject] = now
+            drains[subject] = now, before.get(steps[subject].target, 0.0)
             world.began(steps[subject])
+        elif record.kind == "again":
+            drains[subject] = now, drains[subject][1]
         elif record.kind == "ended":
             makespan = now
             if record.value in ("succeeded", "failed"):
                 world.ended(steps[subject], str(record.value))
+                reconciled += (now - begins[subject]) * (subject == "join")
+            if record.value == "succeeded" and steps[subject].until_idle:
+                cut += _cut(world.service[steps[subject].target].hold, *drains[subject], steps[subject].timeout_s, now)
         elif record.kind in ("noticed", "risen"):
             world.stands(subject, "out" if record.kind == "noticed" else "serving")
+        elif record.kind == "expired":
+            world.check_election(subject, now, ends=False)
+            world.leader[subject] = None
         elif record.kind == "elected":
+            world.check_election(subject, now, ends=True)
             world.leader[subject] = world.ranked(subject)[0]
         elif record.kind == "bad_release":
             world.is_bad = True
@@ -201,7 +278,10 @@ def told(plan: Plan, trace: Any) -> Told:
         elif record.kind != "aborted":
             getattr(world, record.kind)(subject)
     last(trace.end_s if trace.outcome == "stuck" else max(makespan, plan.horizon_s or 0.0))
+    sums["failed_requests"] += cut
     return sums | {
+        "cut_requests": cut,
+        "reconcile_s": reconciled,
         "makespan_s": makespan,
         "capacity_min": min(lowest, world.capacity()),
         "capacity_end": world.capacity(),
@@ -211,6 +291,12 @@ def told(plan: Plan, trace: Any) -> Told:
 
 
 LIVES = st.sampled_from([{}, {}, {"mtbf_s": 100.0, "repair": 20.0}, {"mtbf_s": 400.0}])
+
+
+def _cut(hold: Any, began: float, n: float, timeout_s: float, ended: float) -> float:
+    """What is cut of *n* fixed or exponential holds by a time-out that is reached."""
+    over = max(0.0, 1 - timeout_s / hold.mean_s) if hold.kind == "fixed" else math.exp(-timeout_s / hold.mean_s)
+    return n * over / (1 - (1 - over) ** n) if ended >= began + timeout_s and n * over else 0.0
 
 
 @st.composite
@@ -225,14 +311,23 @@ def environments(draw: Any) -> Environment:
         "lb": {"on": ["lb0"], "calls": {"web": {}}},
         "web": {
             "on": webs, "capacity_per_s": 100.0, "calls": {"mid": {"times": 1.5}}, "health_check": check, "balancing": draw(balancing),
-            "retry": draw(st.sampled_from(["none", "redispatch"])), "silent": draw(st.booleans()),
+            "retry": draw(st.sampled_from(["none", "redispatch"])), "silent": draw(st.booleans()), "hold": draw(HOLDS),
         },
         "mid": {
             "on": mids, "capacity_per_s": 90.0, "role": draw(st.sampled_from(["stateless", "leader_elected", "quorum"])),
             "health_check": draw(st.sampled_from([None, check])), "balancing": draw(balancing),
             "election": {"detect_s": 7.0, "elect_s": 5.0, "prefer": draw(st.sampled_from(["plan_order", "upgraded"]))},
+            "hold": draw(HOLDS),
         },
     }  # fmt: skip
+    if draw(st.booleans()):
+        services["db"] = {
+            "role": "datastore", "on": ["db0", "db1"], "capacity_per_s": 120.0, "election": {"detect_s": 6.0, "elect_s": 3.0},
+            "failover": draw(st.sampled_from(["manual", "automatic"])), "balancing": draw(balancing),
+            "store": draw(st.sampled_from([None, {"writes_per_s": 7.0}])),
+        }  # fmt: skip
+        services["mid"]["calls"] = {"db": {"dependency": draw(st.sampled_from(["hard", "soft"]))}}
+        services["mid"]["elected_through"] = draw(st.sampled_from([None, "db"])) if services["mid"]["role"] == "leader_elected" else None
     if watching:
         services["mon"] = {"on": watching, "role": "monitoring", "observes": draw(st.sampled_from([None, ["web"], ["web", "lb", "mid"]]))}
     names = dict.fromkeys(m for s in services.values() for m in s["on"])
@@ -260,6 +355,13 @@ def plans(draw: Any) -> Plan:
     for instance in members:
         waits = (draw(st.sampled_from(steps)).id,) if steps and draw(st.booleans()) else ()
         steps += _lane(draw, env, instance, waits, instance in absent)
+    if "db" in env.services:
+        apart, together = (draw(st.integers(0, 40).map(float)) for _ in range(2))
+        steps += [
+            Step(id="wait", duration=fixed(draw(st.integers(0, 40).map(float)))),
+            Step(id="split", after=("wait",), duration=fixed(apart), begin=(("split", "db"),)),
+            Step(id="join", after=("split",), duration=fixed(together), end=(("join", "db"),)),
+        ]
     moments = st.integers(0, 80).map(float)
     one = st.builds(
         Crash, machine=st.sampled_from([m.name for m in env.machines]), at_s=moments, for_s=st.sampled_from([None, 5.0, 25.0, 60.0])
@@ -278,10 +380,18 @@ def _lane(draw: Any, env: Environment, instance: str, waits: tuple[str, ...], ab
     lengths = st.integers(0, 25).map(lambda n: fixed(float(n)))
     neighbour = st.tuples(st.sampled_from(list(env.instances)), st.sampled_from([0.0, 0.5, 0.8]))
     common: dict[str, Any] = {"target": instance, "on": machine}
+    idle: dict[str, Any] = {"duration": draw(lengths)}
+    if take == "drain" and env.services[service].hold and draw(st.booleans()):
+        idle = {
+            "until_idle": True,
+            "timeout_s": draw(st.integers(0, 20).map(float)),
+            "p_fail": draw(st.sampled_from([0.0, 0.4])),
+            "retries": 2,
+        }
     first, second, third = (f"code/{instance}/{action}" for action in ("take", "install", "give"))
     return [
         Step(
-            id=first, after=waits, duration=draw(lengths), begin=((take, instance),),
+            id=first, after=waits, **idle, begin=((take, instance), *random_weight(draw, env, instance)),
             slow=tuple(draw(st.lists(neighbour, max_size=1))), **common,
         ),
         Step(
@@ -289,7 +399,7 @@ def _lane(draw: Any, env: Environment, instance: str, waits: tuple[str, ...], ab
             p_fail=draw(st.sampled_from([0.0, 0.3])), retries=1, retry_delay=fixed(5.0), **common,
         ),
         Step(
-            id=third, needs=(second,), duration=draw(lengths), end=((give, instance),),
+            id=third, needs=(second,), duration=draw(lengths), end=((give, instance), *random_weight(draw, env, instance)),
             slow=tuple(draw(st.lists(neighbour, max_size=2))), **common,
         ),
     ]  # fmt: skip

@@ -30,7 +30,7 @@ FILES = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
 
 DESCRIBED: dict[str, type[BaseModel]] = {
-    "Environment": models.Environment, "Machine": models.Machine, "Demand": demand.Demand, "Level": demand.Level,
+    "Environment": models.Environment, "Machine": models.Machine, "Cell": models.Cell, "Demand": demand.Demand, "Level": demand.Level,
     "Service": models.Service, "Call": models.Call, "Health check": models.HealthCheck, "Election": models.Election,
     "Store": models.Store, "Backup": models.Backup, "Log archive": models.LogArchive, "Standby": models.Standby,
     "Action": models.Action, "Artefact": models.Artefact,
@@ -38,8 +38,8 @@ DESCRIBED: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""
 
-GIVEN_BY_THE_FILE = {("Scenario", "name")}
-"""Required by the model, but with a default that the loader knows."""
+FILLED_IN = {("Scenario", "name"), ("Scenario", "strategies")}
+"""Required by the model, but filled in from the file's name and from the built-in strategies."""
 
 
 def section(page: str, heading: str) -> str:
@@ -87,7 +87,7 @@ def test_every_key_of_the_files_stands_in_its_table_and_no_other(heading, model)
 
     assert set(keys) == set(table)
     for key, field in keys.items():
-        required = field.is_required() and (heading, key) not in GIVEN_BY_THE_FILE
+        required = field.is_required() and (heading, key) not in FILLED_IN
         assert required == (table[key][1] == "required"), key
 
 
@@ -102,6 +102,7 @@ def test_no_model_of_the_files_is_left_out():
 
 def test_every_action_stands_in_a_table_of_actions():
     assert set(get_args(models.ActionName)) == set(rows(section(FILES, "Actions")))
+    assert set(get_args(models.MachineAction)) == set(rows(section(FILES, "Machines")))
 
 
 @pytest.mark.parametrize("table", [units.TIME, units.RATE, units.SIZE, units.FRACTION], ids=["time", "rate", "size", "share"])

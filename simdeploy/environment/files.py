@@ -11,7 +11,7 @@ from simdeploy.environment.loading import Document
 from simdeploy.environment.models import Environment, did_you_mean
 from simdeploy.errors import FileError
 
-WHOLE = frozenset({"demand", "duration", "retry_delay", "calls", "accepts", "health_check"})
+WHOLE = frozenset({"demand", "duration", "retry_delay", "hold", "calls", "accepts", "health_check", "cells"})
 """Keys whose mappings replace those of the file below instead of being merged with them."""
 MOST_MACHINES = 100_000
 
@@ -96,11 +96,12 @@ def _counted(document: Document, i: int, machine: dict[str, Any]) -> list[Any]:
 
 def _match_names(document: Document) -> None:
     """A pattern such as `web*` under `on` stands for all machines whose names it matches, in their order."""
-    services, machines = document.data.get("services"), document.data.get("machines")
-    if not isinstance(services, dict) or not isinstance(machines, list):
+    machines = document.data.get("machines")
+    if not isinstance(machines, list):
         return
     names = [str(m["name"]) for m in machines if isinstance(m, dict) and "name" in m]
-    for service, fields in services.items():
+    blocks = [(block, document.data[block]) for block in ("services", "cells") if isinstance(document.data.get(block), dict)]
+    for block, name, fields in [(block, name, fields) for block, named in blocks for name, fields in named.items()]:
         patterns = fields.get("on") if isinstance(fields, dict) else None
         if not isinstance(patterns, list) or not any(isinstance(p, str) and "*" in p for p in patterns):
             continue
@@ -108,9 +109,7 @@ def _match_names(document: Document) -> None:
         for j, pattern in enumerate(patterns):
             matched = fnmatch.filter(names, pattern) if isinstance(pattern, str) and "*" in pattern else [pattern]
             if not matched:
-                document.fault(
-                    ("services", service, "on", j), f"no machine is called like {pattern!r}; {did_you_mean(pattern.rstrip('*'), names)}"
-                )
+                document.fault((block, name, "on", j), f"no machine is called like {pattern!r}; {did_you_mean(pattern.rstrip('*'), names)}")
             found += matched
         fields["on"] = found
 

@@ -56,6 +56,8 @@ class Machine(Frozen):
     """What it is called; unique."""
     zone: Name | None = None
     """Where it stands."""
+    update_domain: Name | None = None
+    """The group of machines that a provider or operator takes down together."""
     hosted: bool = False
     """Run by a provider: nothing is installed on it and its hours are not counted."""
     mtbf_s: Seconds | None = Field(default=None, alias="mtbf", gt=0)
@@ -120,8 +122,10 @@ class Action(Frozen):
     The forecast reads duration, failure and slowdown; the runner reads the rest.
     """
 
-    duration: Duration
-    """Of one attempt."""
+    duration: Duration | None = None
+    """Of one attempt; an action has this or `until_idle`."""
+    until_idle: bool = False
+    """Of `drain`: it lasts until the instance's last request has ended, by the service's `hold`; its `timeout` cuts what is left."""
     on: Name | None = None
     """The machine that executes it; by default the instance's own, for a hosted machine the operator's desk."""
     command: Argv = ()
@@ -141,7 +145,7 @@ class Action(Frozen):
     retry_delay: Duration = ZERO
     """Pause before each of them."""
     timeout_s: Seconds | None = Field(default=None, alias="timeout")
-    """Ends an attempt, which then has failed."""
+    """Ends an attempt, which then has failed; with `until_idle` it cuts what is left, and the attempt succeeds."""
     times: int = Field(default=1, ge=1, le=1000)
     """How often it is done in a row (a backfill in chunks)."""
     capacity_left: Fraction = 1.0
@@ -198,12 +202,11 @@ class Store(Frozen):
 TAKING = ("drain", "await_idle", "stop")
 CHANGING = ("install", "configure")
 GIVING = ("start", "undrain", "await_healthy")
-MIGRATING = ("migrate", "expand", "backfill", "index", "contract", "back_up")
-ELECTING = ("hand_over",)
 ActionName = Literal[
-    "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy",
-    "migrate", "expand", "backfill", "index", "contract", "back_up", "hand_over",
+    "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",
+    "migrate", "expand", "backfill", "index", "contract", "back_up", "split", "reconcile",
 ]  # fmt: skip
+MachineAction = Literal["allocate", "patch", "reboot", "release"]
 
 
 class Service(Frozen):
@@ -215,6 +218,8 @@ class Service(Frozen):
     """Machines; one instance runs on each."""
     capacity_per_s: PerSecond | None = Field(default=None, alias="capacity")
     """Requests of its own that one instance serves per second; without it the service does not limit while one serves."""
+    hold: Duration | None = None
+    """How long an instance holds one request or connection; a drain with `until_idle` follows from it."""
     calls: dict[Name, Annotated[Call, BeforeValidator(_call, json_schema_input_type=Annotated[float, Field(ge=0)] | Call)]] = {}
     """Service -> mean calls of it for one request of its own."""
     accepts: dict[Version, dict[Name, tuple[Version, ...]]] = {}
@@ -231,6 +236,9 @@ class Service(Frozen):
     """even: the balancer does not know about a slow instance, so all get what the slowest can take."""
     election: Election = Election()
     """Of a service with a leader: how it comes to a new one."""
+    elected_through: Name | None = None
+    """Of a service with a leader: the datastore through which leaders are elected. While it takes no writes, leases run out
+    (after the election's `detect`) and nobody is elected."""
     leader: Name | None = None
     """Of a service with a leader or primary: the machine that leads at the start; by default the first one that serves."""
     serves: Literal["all", "leader"] = "all"
@@ -243,6 +251,20 @@ class Service(Frozen):
     """Of a datastore: what it holds and how it is protected."""
     actions: dict[ActionName, Action] = {}
     """The recipe of each action on it."""
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a balancer shares requests among its instances, so that they may have weights."""
+        return self.role == "stateless" or (self.role == "quorum" and self.serves == "all")
+
+
+class Cell(Frozen):
+    """Machines whose instances call only each other and what is shared."""
+
+    on: tuple[Name, ...]
+    """Its machines; no machine is in two cells."""
+    share: Fraction | None = None
+    """Of the demand at the front door; by default all cells get the same."""
 
 
 class Input(Frozen):
@@ -276,6 +298,14 @@ class Environment(Frozen):
     """The tiers; their calls form no loop."""
     demand: Demand
     """What users want, over time."""
+    actions: dict[MachineAction, Action] = {}
+    """The recipe of each action on a machine, whatever runs on it."""
+    cells: dict[Name, Cell] = {}
+    """Parts of it that serve users side by side, each with instances of its own of the services that run on its machines."""
+    reroute: bool = False
+    """What becomes of a dead cell's share of the demand: false = lost, true = spread over the living cells."""
+    mixing: Literal["none", "errors"] = "none"
+    """What becomes of a call between versions that do not accept each other: none = only its time is counted, errors = it fails."""
     inputs: SkipJsonSchema[tuple[Input, ...]] = ()
     """The numbers marked `assumed:` or `measured:` in the file."""
 
@@ -304,6 +334,21 @@ class Environment(Frozen):
     def members(self, service: str) -> tuple[str, ...]:
         """The instances of *service* in canonical order."""
         return tuple(i for i, (name, _) in self.instances.items() if name == service)
+
+    @cached_property
+    def cell_of(self) -> dict[str, str]:
+        """Machine -> its cell, for the machines that are in one."""
+        return {machine: name for name, cell in self.cells.items() for machine in cell.on}
+
+    @cached_property
+    def cell_shares(self) -> dict[str, float]:
+        """Cell -> its share of the demand."""
+        return {name: 1 / len(self.cells) if cell.share is None else cell.share for name, cell in self.cells.items()}
+
+    @cached_property
+    def pinned(self) -> frozenset[str]:
+        """The services whose instances are in cells and call only there; monitoring carries no demand and is in none."""
+        return frozenset(n for n, s in self.services.items() if s.role != "monitoring" and any(m in self.cell_of for m in s.on))
 
     @cached_property
     def calls(self) -> nx.DiGraph[str]:
@@ -362,6 +407,8 @@ class Environment(Frozen):
 
 def _problems(env: Environment) -> list[Problem]:
     """Every rule that spans several fields and is broken, with its path in the document."""
+    from simdeploy.environment.cells import cell_problems
+
     found: list[Problem] = []
 
     def add(path: Path, message: str) -> None:
@@ -400,6 +447,12 @@ def _problems(env: Environment) -> list[Problem]:
             if action.on is not None and action.on not in names:
                 message = f"{action_name!r} of {name!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
                 add((*where, "actions", action_name, "on"), message)
+            _check_length(name, service, action_name, (*where, "actions", action_name), add)
+    for machine_action, action in env.actions.items():
+        if action.on is not None and action.on not in names:
+            message = f"{machine_action!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
+            add(("actions", machine_action, "on"), message)
+    found += cell_problems(env)
     if not found:
         try:
             loop = " -> ".join([u for u, _ in nx.find_cycle(env.calls)] + [nx.find_cycle(env.calls)[0][0]])
@@ -420,6 +473,8 @@ def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
         add((*where, "on"), f"{name!r} is {service.role} and has no members; name at least one machine")
     if service.role != "datastore" and service.store is not None:
         add((*where, "store"), f"{name!r} is {service.role} and has a store; only a datastore has one: set role: datastore or drop store")
+    if service.elected_through is not None:
+        _check_elections(env, name, (*where, "elected_through"), add)
     if service.role != "monitoring" and service.observes is not None:
         add((*where, "observes"), f"{name!r} is {service.role} and observes; only monitoring does: set role: monitoring or drop observes")
     for j, watched in enumerate(service.observes or ()):
@@ -433,3 +488,50 @@ def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
     standbys = [c for c in (service.store.copies if service.store else ()) if isinstance(c, Standby)]
     if standbys and len(service.on) < 2:
         add((*where, "store", "copies"), f"{name!r} has a standby and runs on one machine; name a second machine or drop the standby")
+
+
+def _check_elections(env: Environment, name: str, place: Path, add: Any) -> None:
+    """Leaders are elected through another service, a datastore, and only where there are leaders to elect."""
+    service, store = env.services[name], env.services[name].elected_through
+    stores = [n for n, s in env.services.items() if s.role == "datastore" and n != name]
+    if service.role != "leader_elected" and not (service.role == "quorum" and service.serves == "leader"):
+        what = f"{service.role} that serves with all" if service.role == "quorum" else service.role
+        add(
+            place,
+            f"{name!r} is {what} and elects no leader; only leader_elected, or quorum with serves: leader, does: drop elected_through",
+        )
+    elif store == name:
+        add(place, f"{name!r} is elected through itself; name a datastore: {did_you_mean('', stores)}")
+    elif store not in env.services:
+        add(place, f"{name!r} is elected through {store!r}, which is no service; {did_you_mean(str(store), stores)}")
+    elif store not in stores:
+        add(
+            place,
+            f"{name!r} is elected through {store!r}, which is {env.services[store].role}; it takes a datastore: {did_you_mean('', stores)}",
+        )
+
+
+def _check_length(name: str, service: Service, action_name: str, place: Path, add: Any) -> None:
+    """An action states its duration, or, as a drain of a service with `hold`, lasts until idle up to a time-out."""
+    action = service.actions[action_name]  # type: ignore[index]  # an ActionName by construction
+    if not action.until_idle:
+        if action.duration is None:
+            add(place, f"{action_name!r} of {name!r} has no duration; state it{', or until_idle: true' * (action_name == 'drain')}")
+        return
+    if action_name != "drain":
+        add((*place, "until_idle"), f"{action_name!r} of {name!r} lasts until idle; only 'drain' does: state its duration instead")
+        return
+    if action.duration is not None:
+        add((*place, "duration"), f"the drain of {name!r} has a duration and lasts until idle; keep one of the two")
+    if action.timeout_s is None:
+        add((*place, "until_idle"), f"the drain of {name!r} lasts until idle and has no timeout; state after how long it cuts what is left")
+    if service.hold is None:
+        add(
+            (*place, "until_idle"),
+            f"the drain of {name!r} lasts until idle, and {name!r} does not say how long it holds a request; state 'hold'",
+        )
+    if action.times > 1:
+        add(
+            (*place, "times"),
+            f"the drain of {name!r} lasts until idle and comes {action.times} times; once it is idle, it is: drop 'times'",
+        )

@@ -5,13 +5,14 @@ Engine, vetting, runner and documentation follow this table; a verb that is not 
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import BeforeValidator, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 Effect: TypeAlias = Annotated[
-    tuple[str | int | None, ...], BeforeValidator(lambda value: _checked(value)), PlainSerializer(lambda effect: list(effect))
+    tuple[str | int | float | None, ...], BeforeValidator(lambda value: _checked(value)), PlainSerializer(lambda effect: list(effect))
 ]
 
 
@@ -19,7 +20,7 @@ class Verb(NamedTuple):
     """One kind of effect."""
 
     arguments: tuple[str, ...]
-    """What follows the verb: instance, service, version, schema; a trailing '?' may be null or left out."""
+    """What follows the verb: instance, service, version, weight, copy; a trailing '?' may be null or left out."""
     writes: str
     """The attribute of the state that it writes."""
     takes: bool
@@ -35,17 +36,20 @@ VERBS: dict[str, Verb] = {
     "serve": Verb(("instance",), "mode", False, "serves"),
     "remove": Verb(("instance",), "mode", True, "is absent, its machine released"),
     "version": Verb(("instance", "version"), "version", False, "runs this version from its next start"),
+    "weight": Verb(("instance", "weight"), "weight", False, "gets requests in proportion to this number; 1 is normal, 0 is nothing"),
     "schema": Verb(("service", "version"), "schema", False, "the store has this schema"),
     "lead": Verb(("service", "instance?"), "leader", False, "is led by this instance; null: between two leaders"),
     "point": Verb(("service",), "recovery point", False, "could be restored to the moment this step began"),
     "restore": Verb(("service", "copy?"), "timeline", False, "holds what its best surviving copy held"),
+    "split": Verb(("service",), "split", False, "every serving instance of the store takes writes of its own"),
+    "join": Verb(("service",), "split", False, "the store has one primary again"),
     "open": Verb((), "open", False, "users arrive"),
     "validated": Verb((), "validated", False, "the service counts as restored"),
 }
 
 
 def _checked(value: Any) -> Any:
-    if not isinstance(value, list | tuple) or not value or value[0] not in VERBS:
+    if not isinstance(value, list | tuple) or not value or not isinstance(value[0], str) or value[0] not in VERBS:
         raise PydanticCustomError(
             "effect", "{value} is no effect; the verbs are {verbs}", {"value": repr(value)[:60], "verbs": ", ".join(VERBS)}
         )
@@ -56,4 +60,14 @@ def _checked(value: Any) -> Any:
         raise PydanticCustomError(
             "effect", "{value} has the wrong number of arguments; it reads [{usage}]", {"value": repr(value)[:60], "usage": usage}
         )
+    for kind, given in zip(wanted, value[1:], strict=False):
+        if kind == "weight" and not (isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= sys.float_info.max):
+            rule = "{value} has the weight {weight}; a weight is a finite number that is not negative, and 1 is normal"
+            raise PydanticCustomError("effect", rule, {"value": repr(value)[:60], "weight": repr(given)[:30]})
+        if kind != "weight" and isinstance(given, float):
+            raise PydanticCustomError(
+                "effect",
+                "{value} has the number {given}, not a {kind}; write it in quotes",
+                {"value": repr(value)[:60], "given": given, "kind": kind.rstrip("?")},
+            )
     return tuple(value)

@@ -7,10 +7,12 @@ distinct state is worked out once and then looked up.
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from typing import NamedTuple
 
 from simdeploy.plan import layout as lay
-from simdeploy.plan.layout import DEAD, OUT, SERVING, Layout
+from simdeploy.plan.balancing import Group, Traffic, dead_share, one_share, pool_capacity, traffic
+from simdeploy.plan.layout import OUT, SERVING, Layout
 from simdeploy.plan.state import State
 
 
@@ -34,20 +36,19 @@ class Facts(NamedTuple):
     is_unobserved: float
     machines: float
     """Allocated machines."""
+    divergent: float
+    """Writes per second that split stores take on several sides."""
 
 
-class Group(NamedTuple):
-    """Like instances in one condition."""
+class Before(NamedTuple):
+    """The state that held until an instant."""
 
-    group: int
-    mode: int
-    version: str | int
-    factor: float
-    size: int
-
-
-def _group(group: int, condition: tuple[int, str | int, float], size: int) -> Group:
-    return Group(group, *condition, size)
+    facts: int
+    """Where its facts stand in the FactBook."""
+    signature: int
+    codes: list[int]
+    leaders: list[int | None]
+    split: Set[int]
 
 
 Losable = tuple[str, int]
@@ -66,14 +67,36 @@ class FactBook:
         self.facts: list[Facts] = []
         self._known: dict[tuple[int, frozenset[int]], int] = {}
         self._bad_versions: dict[frozenset[int], frozenset[tuple[int, str | int]]] = {}
-        self._visits = [env.visits[s] for s in layout.service_names]
+        self._shares: dict[tuple[int, int, int], float] = {}
+        self._visits = [env.visits[layout.service_names[s]] for s in layout.pool_service]
+        """Of each pool: those of its service."""
         self._critical = [layout.service_index[s] for s in env.critical]
+        limiting = [s for s in self._critical if env.visits[layout.service_names[s]] > 0]
+        pinned = [s for s in limiting if layout.service_names[s] in env.pinned]
+        self._shared = [layout.regions[0][1][s] for s in limiting if s not in pinned]
+        """The pools that limit the front door and are in no cell."""
+        self._cells = [[pool_of[s] for s in pinned] for _, pool_of in layout.regions] if env.cells else []
+        """Of each cell: the pools that limit it."""
         self._monitors = [s for s, service in enumerate(layout.services) if service.role == "monitoring"]
+        self._electing = [(s, store) for s, store in enumerate(layout.through) if store is not None]
         self._redispatch = [s.retry == "redispatch" for s in layout.services]
-        self._calls = [(layout.service_index[u], layout.service_index[v]) for u, v in env.calls.edges]
+        picky = [(u, v) for u, v in env.calls.edges if any(v in callees for callees in env.services[u].accepts.values())]
+        self._picky = [(layout.service_index[u], layout.service_index[v]) for u, v in picky]
+        """(caller, callee) where some version of the caller does not accept all of the callee's."""
+        self._spoiling = [
+            (layout.service_index[u], layout.service_index[v])
+            for u, v in picky
+            if env.mixing == "errors"
+            and u in env.critical
+            and env.visits[u] * env.calls[u][v]["times"] > 0
+            and env.calls[u][v]["dependency"] == "hard"
+        ]
+        """Those whose forbidden pairs fail the requests."""
         self.steady = 0.0
-        self._start = self._capacities(self._groups_at_start(), layout.start_leaders)
-        self._borne = dict(self._after_losses(self._groups_at_start(), layout.start_leaders, self._start))
+        self._start_versions = [layout.conditions[layout.start_codes[m[0]]].version for m in layout.members]
+        pools = self._by_pool(self._groups_at_start())
+        self._start = self._capacities(pools, layout.start_leaders)
+        self._borne = dict(self._after_losses(pools, layout.start_leaders, self._start))
         stated = layout.plan.steady_capacity_per_s
         self.steady = stated if stated is not None else self._front_door(self._start)
 
@@ -97,71 +120,89 @@ class FactBook:
         layout, counts = self.layout, dict.fromkeys(self.layout.group, 0)
         for g in layout.group:
             counts[g] += 1
-        return [_group(g, layout.conditions[layout.group_start[g]], counts[g]) for g in counts]
+        return [Group.of(g, layout.conditions[layout.group_start[g]], counts[g]) for g in counts]
 
     def _work_out(self, state: State, bad: frozenset[int]) -> Facts:
         layout = self.layout
-        groups = [_group(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
+        groups = [Group.of(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
         demand = state.demand_per_s if state.open else 0.0
-        capacities = self._capacities(groups, state.leaders)
+        pools = self._by_pool(groups)
+        capacities = self._capacities(pools, state.leaders, state.split)
         capacity = self._front_door(capacities) if state.open else 0.0
-        at_risk = demand > 0 and (capacity < demand or self._one_loss_too_many(groups, state, capacities, demand))
+        at_risk = demand > 0 and (capacity < demand or self._one_loss_too_many(pools, state, capacities, demand))
+        traffics = self._traffics(pools, state.leaders, state.split) if bad or self._picky else []
+        if_good = self._error_free(pools, traffics, state, capacities, demand, frozenset())
+        error_free = self._error_free(pools, traffics, state, capacities, demand, self.bad_versions(bad)) if bad else if_good
         versions = self._serving_versions(groups)
         observed = self._observed(groups)
-        error_free = self._error_free(groups)
         return Facts(
             capacity=capacity,
             demand=demand,
-            error_free=error_free * self._unspoilt(groups, self.bad_versions(bad)) if bad else error_free,
-            error_free_if_good=error_free,
+            error_free=error_free,
+            error_free_if_good=if_good,
             steady=self.steady,
             is_single_fault=float(at_risk),
             is_skewed=float(any(len(v) > 1 for v in versions)),
-            is_incompatible=float(self._clashes(versions, state)),
+            is_incompatible=float(
+                any(self._mixed(u, v, pool_of, traffics, state) for u, v in self._picky for _, pool_of in layout.regions)
+            ),
             is_blind=float(
                 bool(self._monitors) and any(versions[s] and s not in observed for s in range(len(versions)) if s not in self._monitors)
             ),
             is_unobserved=float(self._changes_unobserved(state, observed)),
             machines=self._allocated(groups),
+            divergent=self._divergent(state, min(demand * error_free, capacity)),
         )
 
     def _front_door(self, capacities: list[float]) -> float:
-        """The bottleneck law: min over the critical services of Cap(s) / V(s) (Denning & Buzen 1978)."""
-        return min((capacities[s] / self._visits[s] for s in self._critical if self._visits[s] > 0), default=math.inf)
+        """The bottleneck law: min over the critical services of Cap(s) / V(s) (Denning & Buzen 1978), summed over the cells."""
+        shared = min((capacities[p] / self._visits[p] for p in self._shared), default=math.inf)
+        return min(shared, math.fsum(self._cell_capacities(capacities))) if self._cells else shared
 
-    def _capacities(self, groups: list[Group], leaders: list[int | None]) -> list[float]:
-        """Cap(s) of every service [req/s of its own], in the order of services."""
-        by_service: list[list[Group]] = [[] for _ in self.layout.services]
+    def _cell_capacities(self, capacities: list[float]) -> list[float]:
+        """C of each cell [req/s], by what is pinned to it."""
+        return [min((capacities[p] / self._visits[p] for p in cell), default=math.inf) for cell in self._cells]
+
+    def _by_pool(self, groups: list[Group]) -> list[list[Group]]:
+        pools: list[list[Group]] = [[] for _ in self.layout.pool_service]
         for group in groups:
-            by_service[self.layout.group_service[group.group]].append(group)
-        return [self._capacity(s, here, leaders[s]) for s, here in enumerate(by_service)]
+            pools[self.layout.group_pool[group.group]].append(group)
+        return pools
 
-    def _capacity(self, s: int, groups: list[Group], leader: int | None) -> float:
-        """Cap of one service, by its role. Summed by factor in rising order, so that equal states have equal bits."""
-        service = self.layout.services[s]
-        serving = [g for g in groups if g.mode == SERVING]
-        if service.role == "quorum":
-            members = sum(g.size for g in groups if g.mode != lay.ABSENT)
+    def _capacities(self, pools: list[list[Group]], leaders: list[int | None], split: Set[int] = frozenset()) -> list[float]:
+        """Cap of every pool [req/s of its own service]; of a *split* store all members serve."""
+        return [self._capacity(s, pool, leaders[s], s in split) for s, pool in zip(self.layout.pool_service, pools, strict=True)]
+
+    def _capacity(self, s: int, pool: list[Group], leader: int | None, split: bool) -> float:
+        """Cap of one pool of the service; nobody shares the requests of a split store out among its sides."""
+        even = self.layout.services[s].balancing == "even" and not split
+        return pool_capacity(self.layout.services[s], self._taking(s, pool, leader, split), even)
+
+    def _taking(self, s: int, pool: list[Group], leader: int | None, split: bool) -> list[Group]:
+        """Who of a pool of the service takes requests, by its role."""
+        serving = [g for g in pool if g.mode == SERVING]
+        if self.layout.services[s].role == "quorum":
+            members = sum(g.size for g in pool if g.mode != lay.ABSENT)
             if sum(g.size for g in serving) < members // 2 + 1:
-                return 0.0
-        if self.layout.leading[s]:
+                return []
+        if self.layout.leading[s] and not split:
             serving = [g for g in serving if leader is not None and g.group == self.layout.group[leader]]
-        shares: dict[float, int] = {}
-        for g in serving:
-            shares[g.factor] = shares.get(g.factor, 0) + g.size
-        if not any(shares):
-            return 0.0
-        if service.capacity_per_s is None:
-            return math.inf
-        if service.balancing == "even":
-            return service.capacity_per_s * min(shares) * sum(shares.values())
-        return math.fsum(service.capacity_per_s * factor * shares[factor] for factor in sorted(shares))
+        return serving
 
-    def _after_losses(self, groups: list[Group], leaders: list[int | None], capacities: list[float]) -> list[tuple[Losable, float]]:
+    def _traffics(self, pools: list[list[Group]], leaders: list[int | None], split: Set[int]) -> list[Traffic]:
+        """How the requests of every pool divide among versions."""
+        services = self.layout.pool_service
+        return [
+            traffic(self.layout.services[s], self._taking(s, pool, leaders[s], s in split)) for s, pool in zip(services, pools, strict=True)
+        ]
+
+    def _after_losses(
+        self, pools: list[list[Group]], leaders: list[int | None], capacities: list[float], split: Set[int] = frozenset()
+    ) -> list[tuple[Losable, float]]:
         """C after the loss of one machine, failover settled, for each machine (or one of like ones) with something serving."""
         single: list[tuple[Losable, list[Group]]] = []
         shared: dict[int, list[Group]] = {}
-        for g in groups:
+        for g in (g for pool in pools for g in pool):
             machine = self.layout.group_machine[g.group]
             if g.mode != SERVING:
                 continue
@@ -170,17 +211,26 @@ class FactBook:
             else:
                 shared.setdefault(machine, []).append(g)
         lost = single + [(("machine", machine), here) for machine, here in shared.items()]
-        return [(name, self._front_door(self._without(gone, groups, leaders, capacities))) for name, gone in lost]
+        return [(name, self._front_door(self._without(gone, pools, leaders, capacities, split))) for name, gone in lost]
 
-    def _without(self, gone: list[Group], groups: list[Group], leaders: list[int | None], capacities: list[float]) -> list[float]:
-        """Cap of every service when one instance of each group in *gone* is out and a new leader has been found."""
-        left = [g for g in groups if g not in gone]
-        for g in gone:
-            left += [g._replace(size=g.size - 1)] * (g.size > 1) + [g._replace(mode=OUT, size=1)]
+    def _without(
+        self, gone: list[Group], pools: list[list[Group]], leaders: list[int | None], capacities: list[float], split: Set[int]
+    ) -> list[float]:
+        """Cap of every pool when one instance of each group in *gone* is out and a new leader has been found."""
         after = capacities.copy()
-        for s in {self.layout.group_service[g.group] for g in gone}:
-            here = [g for g in left if self.layout.group_service[g.group] == s]
-            after[s] = self._capacity(s, here, self._next_leader(s, here, leaders[s]))
+        leaderless = set()
+        for p in {self.layout.group_pool[g.group] for g in gone}:
+            s, left = self.layout.pool_service[p], [g for g in pools[p] if g not in gone]
+            for g in (g for g in gone if self.layout.group_pool[g.group] == p):
+                left += [g._replace(size=g.size - 1)] * (g.size > 1) + [g._replace(mode=OUT, size=1)]
+            leader = self._next_leader(s, left, leaders[s])
+            after[p] = self._capacity(s, left, leader, s in split)
+            if leader != leaders[s]:
+                leaderless.add(s)
+        pool_of = self.layout.regions[0][1]  # what has a leader is in no cell, so it has one pool
+        for s, store in self._electing:
+            if after[pool_of[store]] == 0 and (capacities[pool_of[store]] > 0 or s in leaderless):
+                after[pool_of[s]] = 0.0  # its lease runs out, or nobody can be elected
         return after
 
     def _next_leader(self, s: int, groups: list[Group], leader: int | None) -> int | None:
@@ -194,19 +244,16 @@ class FactBook:
             return leader
         able = [i for i in self.layout.members[s] if self.layout.group[i] in serving]
         if service.election.prefer == "upgraded":
-            upgraded = {g.group for g in groups if g.mode == SERVING and g.version != self._start_version(g.group)}
+            upgraded = {g.group for g in groups if g.mode == SERVING and g.version != self._start_versions[s]}
             able.sort(key=lambda i: self.layout.group[i] not in upgraded)
         return able[0] if able else None
 
-    def _start_version(self, group: int) -> str | int:
-        return self.layout.conditions[self.layout.group_start[group]].version
-
-    def _one_loss_too_many(self, groups: list[Group], state: State, capacities: list[float], demand: float) -> bool:
+    def _one_loss_too_many(self, pools: list[list[Group]], state: State, capacities: list[float], demand: float) -> bool:
         """Whether one more loss takes C below the demand, counting only losses that the start state would have borne.
 
         A machine that served nothing at the start could have been lost there.
         """
-        after = self._after_losses(groups, state.leaders, capacities)
+        after = self._after_losses(pools, state.leaders, capacities, state.split)
         start = self._front_door(self._start)
         return any(c < demand and self._borne.get(name, start) >= demand for name, c in after)
 
@@ -217,16 +264,26 @@ class FactBook:
                 versions[self.layout.group_service[g.group]].add(g.version)
         return versions
 
-    def _clashes(self, versions: list[set[str | int]], state: State) -> bool:
-        """Whether a serving caller meets a serving callee's version, or a schema, that it does not accept."""
-        for caller, callee in self._calls:
-            accepts = self.layout.services[caller].accepts
-            found = {str(state.schemas[callee])} if callee in state.schemas and versions[callee] else {str(v) for v in versions[callee]}
-            for version in versions[caller]:
-                accepted = accepts.get(str(version), {}).get(self.layout.service_names[callee])
-                if accepted is not None and not found <= set(accepted):
-                    return True
-        return False
+    def _mixed(self, u: int, v: int, pool_of: list[int], traffics: list[Traffic], state: State) -> float:
+        """Share of the calls of service *u* to *v* between versions that do not go together, among the pools of one cell.
+
+        The share p_u x p_v of them is between a version of u and one of v; a store that serves has one schema.
+        """
+        callers, callees = traffics[pool_of[u]], traffics[pool_of[v]]
+        calling, called = math.fsum(callers.values()), math.fsum(callees.values())
+        if not calling or not called:
+            return 0.0
+        if v in state.schemas:
+            callees = {state.schemas[v]: called}
+        accepts, name = self.layout.services[u].accepts, self.layout.service_names[v]
+        refused = [
+            n / calling * (m / called)
+            for version, n in callers.items()
+            if (accepted := accepts.get(str(version), {}).get(name)) is not None
+            for other, m in callees.items()
+            if str(other) not in accepted
+        ]
+        return math.fsum(refused)
 
     def _observed(self, groups: list[Group]) -> set[int]:
         """The services that some serving monitor observes."""
@@ -257,26 +314,89 @@ class FactBook:
         bare = sum(not on for on, m in zip(layout.on_machine, machines, strict=True) if not m.hosted)
         return float(alone + sum(not machines[m].hosted for m in shared if m is not None) + bare)
 
-    def _error_free(self, groups: list[Group]) -> float:
-        """Share of requests that meet no dead instance: the product over the critical services s of (1 - d/n)^V(s).
+    def _divergent(self, state: State, served_per_s: float) -> float:
+        """Writes per second of the split stores that take writes, by their stated rate or one for each request served."""
+        stores = [self.layout.services[s].store for s in state.split if state.takes_writes(s)]
+        rates = [None if store is None else store.writes_per_s for store in stores]
+        return math.fsum(served_per_s if rate is None else rate for rate in rates)
 
-        d of n are dead in the pool; with retry the factor is 1.
+    def held(self, i: int, before: Before) -> float:
+        """How many requests the instance at position *i* holds in the state *before*: its load x its service's mean hold (Little's law)."""
+        s = self.layout.service_of[i]
+        hold = self.layout.services[s].hold
+        facts = self.facts[before.facts]
+        name = (before.signature, self.layout.group[i], before.codes[i])
+        share = self._shares.get(name)
+        if share is None:
+            share = self._shares[name] = self._share(s, i, before)
+        served_per_s = min(facts.demand * facts.error_free, facts.capacity) * self._visits[self.layout.group_pool[self.layout.group[i]]]
+        return served_per_s * share * (hold.mean_s if hold is not None else 0.0)
+
+    def _share(self, s: int, i: int, before: Before) -> float:
+        """What share of its service's requests the instance at position *i* takes."""
+        groups = [Group.of(g, met, n) for g, met, n in self.layout.signature.counts(before.signature) if isinstance(g, int)]
+        pools, p = self._by_pool(groups), self.layout.group_pool[self.layout.group[i]]
+        condition = self.layout.conditions[before.codes[i]]
+        taking = self._taking(s, pools[p], before.leaders[s], s in before.split)
+        if condition.mode != SERVING or (self.layout.leading[s] and s not in before.split and i != before.leaders[s]):
+            return 0.0
+        cells = [k for k, (_, pool_of) in enumerate(self.layout.regions) if pool_of[s] == p] if self._cells else []
+        part = 1.0
+        if len(cells) == 1:
+            capacities = self._capacities(pools, before.leaders, before.split)
+            shares, limits = self._cell_shares(pools, capacities), self._cell_capacities(capacities)
+            demand = self.facts[before.facts].demand
+            served = [min(demand * share, limit) for share, limit in zip(shares, limits, strict=True)]
+            part = served[cells[0]] / math.fsum(served) if any(served) else 0.0
+        even = self.layout.services[s].balancing == "even" and s not in before.split
+        return part * one_share(condition.factor, condition.weight, taking, even)
+
+    def _error_free(
+        self,
+        pools: list[list[Group]],
+        traffics: list[Traffic],
+        state: State,
+        capacities: list[float],
+        demand: float,
+        bad: frozenset[tuple[int, str | int]],
+    ) -> float:
+        """Share of requests that meet no error while the versions *bad* are bad.
+
+        Product over the critical services s of (1 - d/n)^V(s) for the share d/n that meets a dead instance (without retry), of
+        (1 - errors x share of bad versions)^V(s) and, with `mixing: errors`, of 1 - the share of each call that mixing spoils.
         """
-        share = 1.0
-        for s in self._critical:
-            here = [g for g in groups if self.layout.group_service[g.group] == s]
-            dead = sum(g.size for g in here if g.mode == DEAD)
-            serving = sum(g.size for g in here if g.mode == SERVING)
-            if dead and not self._redispatch[s]:
-                share *= (1 - dead / (dead + serving)) ** self._visits[s]
-        return share
+        layout = self.layout
+        shares = []
+        for _, pool_of in layout.regions:
+            share = 1.0
+            for s in self._critical:
+                p = pool_of[s]
+                if not self._redispatch[s] and (dead := dead_share(pools[p])):
+                    share *= (1 - dead) ** self._visits[p]
+                if bad and (spoilt := math.fsum(n for version, n in traffics[p].items() if (s, version) in bad)):
+                    share *= (1 - layout.plan.release.error_share * spoilt / math.fsum(traffics[p].values())) ** self._visits[p]
+            for u, v in self._spoiling:
+                share *= max(0.0, 1 - self._mixed(u, v, pool_of, traffics, state))
+            shares.append(share)
+        return self._through_cells(shares, pools, capacities, demand) if self._cells else shares[0]
 
-    def _unspoilt(self, groups: list[Group], bad: frozenset[tuple[int, str | int]]) -> float:
-        """Share of requests that meet no error of a bad release: the product of (1 - errors x share of bad instances)^V(s)."""
-        share = 1.0
-        for s in self._critical:
-            here = [g for g in groups if g.mode == SERVING and self.layout.group_service[g.group] == s]
-            spoilt = sum(g.size for g in here if (s, g.version) in bad)
-            if spoilt:
-                share *= (1 - self.layout.plan.release.error_share * spoilt / sum(g.size for g in here)) ** self._visits[s]
-        return share
+    def _through_cells(self, error_free: list[float], pools: list[list[Group]], capacities: list[float], demand: float) -> float:
+        """Share of the demand that meets no error and no cell that is dead or full.
+
+        Counted from what is lost, so that nothing is lost where nothing is.
+        """
+        cells = zip(self._cell_shares(pools, capacities), error_free, self._cell_capacities(capacities), strict=True)
+        return 1 - math.fsum(share - (share * g if demand * share * g <= limit else limit / demand) for share, g, limit in cells)
+
+    def _cell_shares(self, pools: list[list[Group]], capacities: list[float]) -> list[float]:
+        """Of each cell: its share of the demand. With `reroute` none goes to a cell that is known to be dead."""
+        shares = [share for share, _ in self.layout.regions]
+        if not self.layout.plan.environment.reroute:
+            return shares
+        living = [0.0 if self._is_known_dead(k, pools, capacities) else share for k, share in enumerate(shares)]
+        total = math.fsum(living)
+        return [share / total for share in living] if total else shares
+
+    def _is_known_dead(self, cell: int, pools: list[list[Group]], capacities: list[float]) -> bool:
+        """Whether the cell lacks a service of which no instance is dead in the pool, where it would still get requests."""
+        return any(capacities[p] <= 0 and not dead_share(pools[p]) for p in self._cells[cell])

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from simdeploy.environment.models import Environment
+from simdeploy.plan.effects import Effect
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import ROLLBACK, Step
 
@@ -17,7 +19,7 @@ ABSENT, OUT, STARTING, DRAINING, DEAD, SERVING = range(6)
 """How an instance stands: not there; off the balancer; waiting for its health check to rise; finishing what it
 has; gone but still in the balancer's pool; serving."""
 
-MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, OPEN, VALIDATED = range(10)
+MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, SPLIT, OPEN, VALIDATED, WEIGHT = range(12)
 """What a compiled effect does; MODE covers every verb that sets how an instance stands and starts no timer."""
 
 Operation = tuple[int, int, Any]
@@ -27,11 +29,12 @@ LEADING = ("leader_elected", "datastore")
 
 
 class Condition(NamedTuple):
-    """How an instance stands, what it runs and what share of its capacity is left."""
+    """How an instance stands, what it runs, what share of its capacity is left and how much its balancer favours it."""
 
     mode: int
     version: str | int
     factor: float
+    weight: float = 1.0
 
 
 class Signature:
@@ -66,7 +69,7 @@ class Signature:
 
 
 class Weights(dict[int, int]):
-    """Code of a condition -> what an instance of one class in it adds to the signature."""
+    """Code of a condition -> what an instance of one class in it adds to the signature (not its weight at the balancer)."""
 
     def __init__(self, layout: Layout, group: int) -> None:
         super().__init__()
@@ -74,10 +77,9 @@ class Weights(dict[int, int]):
         self._group = group
 
     def __missing__(self, code: int) -> int:
-        mode, version, factor = self._layout.conditions[code]
-        if mode in (STARTING, DRAINING):
-            mode = OUT  # neither takes new requests: the same to users
-        met = (mode, version, factor) if mode == SERVING else (mode, "", 1.0)
+        condition = self._layout.conditions[code]
+        mode = OUT if condition.mode in (STARTING, DRAINING) else condition.mode  # neither takes new requests: the same to users
+        met = condition if mode == SERVING else Condition(mode, "", 1.0, condition.weight if mode == DEAD else 1.0)
         weight = self[code] = self._layout.signature.weight(self._group, met)
         return weight
 
@@ -100,24 +102,53 @@ class Layout:
         for i, machine in enumerate(self.machine_of):
             self.on_machine[machine].append(i)
         self.leading = [s.role in LEADING or (s.role == "quorum" and s.serves == "leader") for s in self.services]
+        self.through = [None if s.elected_through is None else self.service_index[s.elected_through] for s in self.services]
+        """Of each service: the store through which its leaders are elected."""
+        self.electing = [[s for s, through in enumerate(self.through) if through == store] for store in range(len(self.services))]
+        """Of each store: the services whose leaders are elected through it."""
         self.conditions: list[Condition] = [Condition(ABSENT, "", 0.0)]
         self._codes: dict[Condition, int] = {}
         self._changed: dict[tuple[int, str], dict[Any, int]] = {}
         self.modes: list[dict[int, int]] = [{} for _ in range(6)]
         """Of each mode: code of a condition -> code of the same one in that mode."""
+        self._number_pools(env)
         self._start()
         self._merge(env.machines)
         self.begin = [self._compile(step, step.begin) for step in plan.steps]
         self.end = [self._compile(step, step.end) for step in plan.steps]
         self.slow = [tuple((self.index[i], factor) for i, factor in step.slow) for step in plan.steps]
+        self.draining = {k: self.index[step.target] for k, step in enumerate(plan.steps) if step.until_idle}
+        """Steps that last until their target's last request has ended -> the target."""
+        self.joins = {k for k, step in enumerate(plan.steps) if any(effect[0] == "join" for effect in (*step.begin, *step.end))}
         self.brought = self._brought()
         """(service, version) -> the part of the plan, main section or forward round, that brings it first."""
         self.watches = self._may_change_unobserved()
         self.lasting = [
-            self.watches or bool(slow) or any(op[0] in (POINT, RESTORE) for op in end)
-            for slow, end in zip(self.slow, self.end, strict=True)
+            self.watches or bool(slow) or k in self.draining or k in self.joins or any(op[0] in (POINT, RESTORE) for op in end)
+            for k, (slow, end) in enumerate(zip(self.slow, self.end, strict=True))
         ]
         """Steps that matter for as long as they run, not only when they begin and end."""
+
+    def _number_pools(self, env: Environment) -> None:
+        """Instances that one balancer shares requests among form a pool: those of a service, of a pinned one those in a cell."""
+        cells: list[str | None] = [*env.cells] or [None]
+        pools = {(s, cell): None for s, name in enumerate(self.service_names) for cell in (cells if name in env.pinned else [None])}
+        numbers = {pool: p for p, pool in enumerate(pools)}
+        self.pool_service = [s for s, _ in pools]
+        """Of each pool: its service. Without cells pool and service have the same number."""
+        self.regions = [
+            (
+                env.cell_shares[cell] if cell else 1.0,
+                [numbers[s, cell if name in env.pinned else None] for s, name in enumerate(self.service_names)],
+            )
+            for cell in cells
+        ]
+        """Of each cell, or of the whole: (share of the demand, the pool that serves there of each service)."""
+        self._pool_of = [
+            numbers[s, env.cell_of[machine] if name in env.pinned else None]
+            for name, machine in env.instances.values()
+            for s in (self.service_index[name],)
+        ]
 
     def _start(self) -> None:
         start, env = self.plan.start, self.plan.environment
@@ -142,15 +173,17 @@ class Layout:
         groups: dict[Any, int] = {}
         self.group: list[int] = []
         self.group_service: list[int] = []
+        self.group_pool: list[int] = []
         self.group_machine: list[int | None] = []
         """The machine of a class of one; None for a class whose members are alone on like machines."""
         for i, s in enumerate(self.service_of):
             machine = self.machine_of[i]
             alone = len(self.on_machine[machine]) == 1 and not self.leading[s]
-            name: Any = (s, self.start_codes[i], machines[machine].hosted) if alone else i
+            name: Any = (self._pool_of[i], self.start_codes[i], machines[machine].hosted) if alone else i
             if name not in groups:
                 groups[name] = len(groups)
                 self.group_service.append(s)
+                self.group_pool.append(self._pool_of[i])
                 self.group_machine.append(None if alone else machine)
             self.group.append(groups[name])
         self.group_hosted = {g: machines[self.machine_of[i]].hosted for i, g in enumerate(self.group)}
@@ -173,18 +206,18 @@ class Layout:
         return new
 
     def changed(self, code: int, **change: Any) -> int:
-        """The code of the condition *code* with another version or factor."""
+        """The code of the condition *code* with another version, factor or weight."""
         return self.code(self.conditions[code]._replace(**change))
 
-    def _compile(self, step: Step, effects: tuple[tuple[str | int | None, ...], ...]) -> tuple[Operation, ...]:
+    def _compile(self, step: Step, effects: tuple[Effect, ...]) -> tuple[Operation, ...]:
         return tuple(self._operation(effect) for effect in effects)
 
-    def _operation(self, effect: tuple[str | int | None, ...]) -> Operation:
+    def _operation(self, effect: Effect) -> Operation:
         verb, arguments = str(effect[0]), effect[1:]
-        if verb in ("drain", "out", "serve", "remove", "kill", "start", "version"):
+        if verb in ("drain", "out", "serve", "remove", "kill", "start", "version", "weight"):
             i = self.index[str(arguments[0])]
-            if verb == "version":
-                return (VERSION, i, arguments[1])
+            if verb in ("version", "weight"):
+                return (VERSION if verb == "version" else WEIGHT, i, arguments[1])
             watched = self.services[self.service_of[i]].health_check is not None
             if verb == "kill" and (watched or self.leading[self.service_of[i]]):
                 return (KILL, i, None)
@@ -194,6 +227,8 @@ class Layout:
         if verb in ("open", "validated"):
             return (OPEN if verb == "open" else VALIDATED, 0, None)
         s = self.service_index[str(arguments[0])]
+        if verb in ("split", "join"):
+            return (SPLIT, s, verb == "split")
         if verb == "lead":
             return (LEAD, s, None if len(arguments) < 2 or arguments[1] is None else self.index[str(arguments[1])])
         return ({"schema": SCHEMA, "point": POINT, "restore": RESTORE}[verb], s, arguments[1] if len(arguments) > 1 else None)

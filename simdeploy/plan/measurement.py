@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simdeploy.environment.residuals import residual
 from simdeploy.plan.exposure import Phases, risk
-from simdeploy.plan.facts import FactBook, Facts
+from simdeploy.plan.facts import Before, FactBook, Facts
 from simdeploy.plan.layout import LEAD, Layout
 from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.plan import Plan
@@ -44,6 +45,8 @@ class Run(NamedTuple):
     forward_s: float
     validated_at_s: float | None
     store_events: list[StoreEvent]
+    cut_requests: float
+    reconcile_s: float
 
 
 class Meter:
@@ -61,6 +64,14 @@ class Meter:
         self._times: list[float] = []
         self._states: list[int] = []
         self._dated: dict[int, float] = {}
+        self._held: dict[int, float] = {}
+        self._attempted: dict[int, float] = {}
+        self._before: tuple[float, Before] | None = None
+        self._latest: tuple[float, Before] | None = None
+        if layout.draining:
+            self._latest = (-1.0, self._snapshot(book.of(self.state, bad)))
+        self._cut_requests = 0.0
+        self._reconcile_s = 0.0
         self._running: dict[int, int] = {}
         self._left: tuple[str, float] | None = None
         """What the latest abort that did not halt led to, and when it was."""
@@ -79,7 +90,7 @@ class Meter:
         layout = self._layout
         self.makespan_s = at_s
         if layout.lasting[step]:
-            self._last_no_more(step)
+            self._last_no_more(step, result, at_s)
         if result == "succeeded":
             if operations := layout.end[step]:
                 self.state.apply(operations, at_s, self._dated.get(step, at_s))
@@ -105,22 +116,25 @@ class Meter:
             reaction, since_s = self._left
             self._lost_s[reaction] += until_s - since_s
 
-    def serves_bad(self) -> bool:
-        """Whether any instance serves a bad version."""
-        return bool(self.bad) and self.state.serves(self._book.bad_versions(self.bad))
+    def serves_bad(self, observed: bool = False) -> bool:
+        """Whether any instance, or any that a serving monitor observes, serves a bad version."""
+        return bool(self.bad) and self.state.serves(self._book.bad_versions(self.bad), observed)
 
     def instant_over(self, at_s: float) -> None:
         """Nothing more happens at *at_s*: what holds now holds for some time."""
         state = self.state
-        if state.signature == self._signature:
-            return
-        self._signature = state.signature
-        facts = self._book.of(state, self.bad)
-        if self._times and self._times[-1] == at_s:
-            self._states[-1] = facts
-        else:
-            self._times.append(at_s)
-            self._states.append(facts)
+        if state.signature != self._signature:
+            self._signature = state.signature
+            facts = self._book.of(state, self.bad)
+            if self._times and self._times[-1] == at_s:
+                self._states[-1] = facts
+            else:
+                self._times.append(at_s)
+                self._states.append(facts)
+        if self._latest is not None:
+            if at_s > self._latest[0]:
+                self._before = self._latest
+            self._latest = (at_s, self._snapshot(self._states[-1]))
 
     def close(self, outcome: str, end_s: float) -> Run:
         """The run, integrated to *end_s*."""
@@ -128,22 +142,56 @@ class Meter:
         self._count_lost(end_s if outcome == "stuck" else self.makespan_s)
         return Run(
             self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(), self.steps_failed,
-            self._lost_s["rollback"], self._lost_s["forward"], state.validated_at_s, state.store_events,
+            self._lost_s["rollback"], self._lost_s["forward"], state.validated_at_s, state.store_events, self._cut_requests,
+            self._reconcile_s,
         )  # fmt: skip
 
     def _last(self, step: int, at_s: float) -> None:
         """What a step does for as long as it runs begins: slowing, being watched or not, dating a recovery point."""
         self._dated[step] = at_s
+        if (instance := self._layout.draining.get(step)) is not None:
+            self._held[step] = self._book.held(instance, self._until(at_s))
+            self._attempted[step] = at_s
         for i, factor in self._layout.slow[step]:
             self.state.slow(i, factor, begins=True)
         if self._layout.watches:
             self._count_running(step, 1)
 
-    def _last_no_more(self, step: int) -> None:
+    def _last_no_more(self, step: int, result: str, at_s: float) -> None:
+        if step in self._held and result == "succeeded":
+            self._cut_requests += self._cut(step, at_s)
+        if step in self._layout.joins:
+            self._reconcile_s += at_s - self._dated[step]
         for i, factor in self._layout.slow[step]:
             self.state.slow(i, factor, begins=False)
         if self._layout.watches:
             self._count_running(step, -1)
+
+    def held(self, step: int) -> float:
+        """How many requests the target of a drain that lasts until idle held when the step began."""
+        return self._held[step]
+
+    def attempted(self, step: int, at_s: float) -> None:
+        """Another attempt of a drain that lasts until idle begins."""
+        self._attempted[step] = at_s
+
+    def _cut(self, step: int, at_s: float) -> float:
+        """What the time-out cut of a drain that ends at *at_s*; 0 where its last request ended before."""
+        timeout_s = self._layout.plan.steps[step].timeout_s or 0.0
+        hold = self._layout.services[self._layout.service_of[self._layout.draining[step]]].hold
+        if hold is None or self._held[step] <= 0 or at_s < self._attempted[step] + timeout_s:
+            return 0.0
+        return residual(hold).cut(self._held[step], timeout_s)
+
+    def _snapshot(self, facts: int) -> Before:
+        state = self.state
+        return Before(facts, state.signature, state.codes.copy(), state.leaders.copy(), state.split.copy())
+
+    def _until(self, at_s: float) -> Before:
+        """The state that held until *at_s*."""
+        assert self._latest is not None  # kept wherever a plan has such drains
+        before = self._before if self._before is not None and self._latest[0] == at_s else self._latest
+        return before[1]
 
     def _count_running(self, step: int, change: int) -> None:
         machine = self._layout.plan.environment.machine_index.get(self._layout.plan.steps[step].on)
@@ -192,20 +240,25 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
     else:
         failed = np.array([_queued_failures(plan, book, r) for r in runs])
         spoilt = integral(demand * (error_free_if_good - error_free))
-    single, skewed, incompatible, blind, unobserved, machines = flags
+    cut = np.array([r.cut_requests for r in runs])
+    failed = failed + cut
+    single, skewed, incompatible, blind, unobserved, machines, divergent = flags
     fault_free = float(book.steady) or math.nan
     values = {
         "makespan_s": np.array([r.makespan_s for r in runs]),
         "downtime_s": integral((asks & (capacity <= 0)).astype(float)),
         "brownout_s": integral((short & (capacity > 0)).astype(float)),
         "failed_requests": failed,
+        "cut_requests": cut,
         "bad_release_requests": spoilt,
-        "availability": np.divide(offered - failed, offered, out=np.full(len(runs), np.nan), where=offered > 0),
+        "availability": np.divide(np.maximum(offered - failed, 0.0), offered, out=np.full(len(runs), np.nan), where=offered > 0),
         "capacity_min": lowest(capacity),
         "capacity_end": capacity[last],
         "headroom_min": np.where(np.isinf(low := lowest(headroom)), np.nan, low),
         "lost_capacity": integral(missing),
         "single_fault_s": integral(single),
+        "divergent_writes": integral(divergent),
+        "reconcile_s": np.array([r.reconcile_s for r in runs]),
         "skew_s": integral(skewed),
         "incompatible_s": integral(incompatible),
         "blind_s": integral(blind),
@@ -321,6 +374,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
     at_s, kind, subject, value = record
     if kind == "began":
         meter.began(steps[subject], at_s)
+    elif kind == "again":
+        meter.attempted(steps[subject], at_s)
     elif kind == "ended":
         if value in ("skipped", "not_needed"):
             meter.makespan_s = at_s
@@ -335,6 +390,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
         state.noticed(i, state.term(i)) if kind == "noticed" else state.risen(i, state.term(i), at_s)
     elif kind == "elected":
         state.elected(services[subject], state.vote(services[subject]), at_s)
+    elif kind == "expired":
+        state.expired(services[subject], state.lease(services[subject]))
     elif kind == "crashed":
         state.crashed(machines[subject], at_s)
     elif kind == "repaired":

@@ -6,6 +6,7 @@ import math
 
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
+from simdeploy.plan.steps import Step
 from simdeploy.tables import Table
 from simdeploy.units import format_s
 
@@ -26,10 +27,16 @@ def number(metric: str, value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
+def _takes(step: Step) -> str:
+    if step.until_idle:
+        return f"until idle, at most {format_s(step.timeout_s or 0.0)}"
+    return "-" if step.kind == "judge" else str(step.duration)
+
+
 def steps(plan: Plan) -> Table:
     """One row per step of a plan."""
     rows = [
-        (s.id, s.on or "desk", "-" if s.kind == "judge" else str(s.duration), ", ".join((*s.needs, *s.after)) or "start")
+        (s.id, s.on or "desk", _takes(s), ", ".join((*s.needs, *s.after)) or "start")
         for s in plan.steps
     ]  # fmt: skip
     return Table(

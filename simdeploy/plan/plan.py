@@ -15,6 +15,7 @@ import networkx as nx
 from pydantic import Field, ValidationError, model_validator
 
 from simdeploy.environment.base import Frozen
+from simdeploy.environment.durations import ZERO
 from simdeploy.environment.models import Environment, did_you_mean
 from simdeploy.errors import InvalidDocument, PlanError
 from simdeploy.plan.effects import VERBS
@@ -22,6 +23,9 @@ from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.steps import MAIN, ROLLBACK, Seconds, Step
 from simdeploy.tables import html_table
+
+ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join")
+"""Verbs that change a service as a whole: a datastore, of `lead` also another one with a leader."""
 
 
 class Start(Frozen):
@@ -190,6 +194,8 @@ def _check_steps(plan: Plan) -> None:
     for step in plan.steps:
         if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
             raise PlanError(f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither")
+        if step.until_idle:
+            _check_drain(plan, step)
         if step.part == MAIN and any(getattr(step, guard) for guard in GUARDS):
             raise PlanError(f"step {step.id!r} is a main step with a guard ({', '.join(GUARDS)}); only a rollback or forward step has one")
         if step.section != "forward" and step.round != 1:
@@ -233,6 +239,24 @@ def _check_rounds(plan: Plan) -> None:
             )
 
 
+def _check_drain(plan: Plan, step: Step) -> None:
+    """A step that lasts until idle drains its target, whose service says how long it holds a request, up to a time-out."""
+    service, _ = plan.environment.instances.get(step.target, ("", ""))
+    wrong = None
+    if step.kind != "step" or not service:
+        wrong = f"is a {step.kind} on {step.target!r}; only a step on an instance drains: name that instance as its target"
+    elif plan.environment.services[service].hold is None:
+        wrong = f"drains {step.target!r}, and {service!r} does not state how long it holds a request; state its `hold`"
+    elif step.timeout_s is None:
+        wrong = "has no `timeout_s`, so that it might never end; state after how long it cuts what is left"
+    elif ("drain", step.target) not in step.begin:
+        wrong = f'does not drain its target when it begins; add ["drain", "{step.target}"] under begin'
+    elif step.duration != ZERO:
+        wrong = f"also has the duration {step.duration}; drop that, its length follows from the hold"
+    if wrong:
+        raise PlanError(f"step {step.id!r} lasts until idle and {wrong}, or drop `until_idle`")
+
+
 def _check_names(plan: Plan) -> None:
     env = plan.environment
     known: dict[str, Any] = {"instance": env.instances, "service": env.services}
@@ -251,11 +275,17 @@ def _check_names(plan: Plan) -> None:
                 if names is not None and value not in names and not (value is None and kind.endswith("?")):
                     which = f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}"
                     raise PlanError(f"{which}; {did_you_mean(str(value), list(names))}")
-        for verb, service in [(str(e[0]), str(e[1])) for e in (*step.begin, *step.end) if e[0] in ("lead", "schema", "point", "restore")]:
+        for verb, service in [(str(e[0]), str(e[1])) for e in (*step.begin, *step.end) if e[0] in ON_SERVICES]:
             role = env.services[service].role
             if role != "datastore" and (verb != "lead" or role not in ("leader_elected", "quorum")):
                 wanted = "a leader-elected, quorum or datastore service" if verb == "lead" else "a datastore"
                 raise PlanError(f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}")
+        for instance in (str(e[1]) for e in (*step.begin, *step.end) if e[0] == "weight"):
+            weighed = env.services[env.instances[instance][0]]
+            if not weighed.is_balanced:
+                how = "a quorum that serves through its leader" if weighed.role == "quorum" else weighed.role
+                which = f"step {step.id!r}: effect 'weight' is on {instance!r}, which is {how}"
+                raise PlanError(f"{which}; it takes a stateless service, or a quorum whose members all serve")
     for name in set(plan.start.leaders) - set(env.services):
         raise PlanError(f"the start state names a leader of {name!r}, which is no service; {did_you_mean(name, list(env.services))}")
     for metric in plan.prefer:

@@ -16,9 +16,9 @@ from simdeploy.plan.layout import DEAD, DRAINING, KILL, MODE, OUT, SERVING, STAR
 class Timer(NamedTuple):
     """Something that the world will do by itself unless its term passes."""
 
-    kind: Literal["noticed", "risen", "elected"]
+    kind: Literal["noticed", "risen", "elected", "expired"]
     subject: int
-    """Position of the instance, or of the service that elects."""
+    """Position of the instance, or of the service that elects or whose leader's lease runs out."""
     term: int
     unseen: bool = False
     """noticed: the host does not even refuse connections; elected: the loss must be detected first."""
@@ -53,6 +53,9 @@ class State:
         self._votes = [0] * len(layout.services)
         self._electing = [False] * len(layout.services)
         self._handing = [False] * len(layout.services)
+        self._leases = [0] * len(layout.services)
+        self.split: set[int] = set()
+        """Stores of which every serving instance takes writes."""
         self._last_leaders = layout.start_leaders.copy()
         self._lost_at_s: dict[int, float] = {}
         self._returns: set[int] = set()
@@ -67,6 +70,10 @@ class State:
                 self.signature += layout.signature.weight(("leader", s), self.leaders[s])
         for s, schema in self.schemas.items():
             self.signature += layout.signature.weight(("schema", s), schema)
+        self._writable = {store: True for store, services in enumerate(layout.electing) if services}
+        """Whether a store through which leaders are elected takes writes."""
+        for store in self._writable:
+            self._heed(store)
 
     def apply(self, operations: tuple[Operation, ...], at_s: float, dated_s: float) -> None:
         """Do what a step does at *at_s*; *dated_s* is when that step began (a recovery point dates from then)."""
@@ -97,11 +104,15 @@ class State:
             elif what == lay.SCHEMA:
                 self._attribute(("schema", i), self.schemas.get(i), argument)
                 self.schemas[i] = argument
+            elif what == lay.SPLIT:
+                self._divide(i, argument, at_s)
             elif what == lay.OPEN:
                 self._attribute("open", self.open, True)
                 self.open = True
             elif what == lay.VALIDATED:
                 self.validated_at_s = at_s if self.validated_at_s is None else self.validated_at_s
+            elif what == lay.WEIGHT:
+                self._recode(i, layout.changed(codes[i], weight=float(argument)))
             elif what == lay.POINT:
                 self.store_events.append(StoreEvent(at_s, "point", dated_s, i))
             else:
@@ -120,7 +131,8 @@ class State:
         """A step that was to move the lead ended without doing so: who is left elects."""
         if self.leaders[service] is None:
             self._handing[service] = False
-            self._elect(service, unseen=False)
+            if service not in self.split:
+                self._elect(service, unseen=False)
 
     def noticed(self, i: int, term: int) -> bool:
         """The balancer takes a dead instance out of its pool. False: the timer's term has passed."""
@@ -138,16 +150,28 @@ class State:
         return True
 
     def elected(self, service: int, term: int, at_s: float) -> bool:
-        """An election ends and the first serving member leads. False: nobody serves, or the timer's term has passed."""
+        """An election ends and the first serving member leads.
+
+        False: nobody serves, the store through which it is held takes no writes, or the timer's term has passed.
+        """
         if term != self._votes[service]:
             return False
         self._electing[service] = False
-        serving = [i for i in self.layout.members[service] if self.mode(i) == SERVING]
+        if not self._may_elect(service):
+            return False
+        serving = self._serving(service)
         if self.layout.services[service].election.prefer == "upgraded":
             serving.sort(key=lambda i: not self._is_upgraded(i))
         if serving:
             self._lead(service, serving[0], at_s)
         return bool(serving)
+
+    def expired(self, service: int, term: int) -> bool:
+        """A lease has run out and the leader gives up. False: it was renewed, or nobody leads."""
+        if term != self._leases[service] or self.leaders[service] is None:
+            return False
+        self._set_leader(service, None)
+        return True
 
     def crashed(self, machine: int, at_s: float) -> None:
         """A machine dies; what served on it will return with it."""
@@ -189,13 +213,21 @@ class State:
         """The number of the service's latest election: a timer of an earlier one is void."""
         return self._votes[service]
 
-    def serves(self, versions: frozenset[tuple[int, str | int]]) -> bool:
-        """Whether any instance serves one of these (service, version)."""
-        conditions = self.layout.conditions
-        return any(
-            conditions[c].mode == SERVING and (s, conditions[c].version) in versions
-            for c, s in zip(self.codes, self.layout.service_of, strict=True)
-        )
+    def lease(self, service: int) -> int:
+        """The number of the latest lease of the service's leader that cannot be renewed: a timer of an earlier one is void."""
+        return self._leases[service]
+
+    def serves(self, versions: frozenset[tuple[int, str | int]], observed: bool = False) -> bool:
+        """Whether any instance, or any that a serving monitor observes, serves one of these (service, version)."""
+        conditions, layout = self.layout.conditions, self.layout
+        serving = [(s, conditions[c].version) for c, s in zip(self.codes, layout.service_of, strict=True) if conditions[c].mode == SERVING]
+        found = {layout.service_names[s] for s, version in serving if (s, version) in versions}
+        if not observed or not found:
+            return bool(found)
+        monitors = [
+            service for s, service in enumerate(layout.services) if service.role == "monitoring" and any(s == t for t, _ in serving)
+        ]
+        return any(m.observes is None or found.intersection(m.observes) for m in monitors)
 
     def out_at_end(self) -> int:
         """How many instances are neither serving nor absent."""
@@ -212,6 +244,8 @@ class State:
         weights = self.layout.weights[i]
         self.signature += weights[code] - weights[self.codes[i]]
         self.codes[i] = code
+        if self._writable:
+            self._heed(self.layout.service_of[i])
 
     def _set_mode(self, i: int, mode: int) -> None:
         self._recode(i, self.layout.in_mode(self.codes[i], mode))
@@ -241,7 +275,12 @@ class State:
             return
         service, leader, serves = self.layout.services[s], self.leaders[s], self.mode(i) == SERVING
         automatic = service.role != "datastore" or service.failover == "automatic"
-        if i == leader and not serves:
+        if s in self.split:
+            if vanished and not self._serving(s):
+                self._lost_at_s.setdefault(s, at_s)
+            elif serves and i == leader:
+                self._lost_at_s.pop(s, None)
+        elif i == leader and not serves:
             if service.role != "datastore":
                 self._set_leader(s, None)
             elif vanished:
@@ -256,6 +295,57 @@ class State:
             self._elect(s, unseen=False)
         if service.store is not None:
             self._count_standbys(s, at_s)
+        if self._writable:
+            self._heed(s)
+
+    def _serving(self, s: int) -> list[int]:
+        return [i for i in self.layout.members[s] if self.mode(i) == SERVING]
+
+    def _divide(self, s: int, split: bool, at_s: float) -> None:
+        """Each serving instance of a store takes writes from now on, or (join) its primary alone again."""
+        if split == (s in self.split):
+            return
+        self.mark(("split", s), not split, split)
+        self.split ^= {s}
+        leader = self.leaders[s]
+        if split:
+            self._votes[s] += 1
+            self._electing[s] = False
+        elif self.layout.services[s].failover == "automatic" and not self._handing[s] and (leader is None or self.mode(leader) != SERVING):
+            if self._serving(s):
+                self._elect(s, unseen=False)
+        if self.layout.services[s].store is not None:
+            self._count_standbys(s, at_s)
+        if self._writable:
+            self._heed(s)
+
+    def takes_writes(self, s: int) -> bool:
+        """Whether a store takes writes: its primary, or while it is split any instance, serves with any of its speed left."""
+        conditions = (self.layout.conditions[self.codes[i]] for i in self.layout.members[s] if s in self.split or i == self.leaders[s])
+        return any(c.mode == SERVING and c.factor > 0 for c in conditions)
+
+    def _heed(self, store: int) -> None:
+        """A store that stops taking writes lets the leases run out that are held through it; one that begins to lets elections begin."""
+        before = self._writable.get(store)
+        if before is None or before == (now := self.takes_writes(store)):
+            return
+        self._writable[store] = now
+        for s in self.layout.electing[store]:
+            self._leases[s] += 1
+            if not now:
+                self._run_out(s)
+            elif self.leaders[s] is None and not self._handing[s] and not self._electing[s] and self._serving(s):
+                self._elect(s, unseen=False)
+
+    def _may_elect(self, s: int) -> bool:
+        store = self.layout.through[s]
+        return store is None or self._writable[store]
+
+    def _run_out(self, s: int) -> None:
+        """The lease of the leader, if there is one, cannot be renewed from now on."""
+        if self.leaders[s] is not None:
+            self._leases[s] += 1
+            self.timers.append(Timer("expired", s, self._leases[s]))
 
     def _elect(self, s: int, unseen: bool) -> None:
         self._votes[s] += 1
@@ -274,13 +364,17 @@ class State:
             if s in self._lost_at_s:
                 self.store_events.append(StoreEvent(at_s, "failover", self._lost_at_s.pop(s), s))
         self._last_leaders[s] = leader
+        if not self._may_elect(s):
+            self._run_out(s)
         if self.layout.services[s].store is not None:
             self._count_standbys(s, at_s)
 
     def _set_leader(self, s: int, leader: int | None) -> None:
         self._attribute(("leader", s), self.leaders[s], leader)
         self.leaders[s] = leader
+        if self._writable:
+            self._heed(s)
 
     def _count_standbys(self, s: int, at_s: float) -> None:
-        following = sum(self.mode(i) == SERVING for i in self.layout.members[s] if i != self.leaders[s])
+        following = 0 if s in self.split else sum(i != self.leaders[s] for i in self._serving(s))
         self.store_events.append(StoreEvent(at_s, "standbys", following, s))

@@ -15,6 +15,8 @@ Section = Literal["main", "rollback", "forward"]
 Reaction = Literal["rollback", "forward", "halt"]
 MAIN, ROLLBACK = 0, -1
 """Parts of a plan, beside the forward rounds 1, 2, ..."""
+Of = Literal["batch", "carried", "plan", "all_of_batch"]
+Subject = Literal["new", "old", "primary", "monitoring"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -31,13 +33,15 @@ class Judge(Frozen):
     limit: float | None = Field(default=0.0, ge=0)
     """None = never abort."""
     unit: Literal["count", "percent"] = "count"
-    of: Literal["batch", "carried", "plan", "all_of_batch"] = "batch"
+    of: Of = "batch"
     """Whose failures count: this batch's, or all of its section so far."""
 
 
 class Gate(Frozen):
     """A check of the release: finds a bad one with `sensitivity`, a good one bad with `false_alarms`."""
 
+    of: Subject = "primary"
+    """What is looked at; through monitoring a bad release is found only where a serving monitor observes it."""
     sensitivity: float = Field(default=1.0, ge=0, le=1)
     false_alarms: float = Field(default=0.0, ge=0, le=1)
     reaction: Reaction = "rollback"
@@ -82,6 +86,8 @@ class Step(Frozen):
     """The machine that executes it; "" = the operator's desk."""
     duration: Duration = ZERO
     """Of one attempt."""
+    until_idle: bool = False
+    """It drains its target and lasts, instead of `duration`, until the target's last request has ended; `timeout_s` cuts what is left."""
     pools: tuple[tuple[str, int], ...] = ()
     """(pool, units) held from the first attempt to the last."""
     p_fail: float = Field(default=0.0, ge=0, le=1)
@@ -89,7 +95,7 @@ class Step(Frozen):
     retries: int = Field(default=0, ge=0)
     retry_delay: Duration = ZERO
     timeout_s: Seconds | None = None
-    """Bounds one attempt, and fails it."""
+    """Bounds one attempt, and fails it; with `until_idle` it cuts what is left, and the step succeeds."""
     begin: tuple[Effect, ...] = ()
     """Effects when the first attempt begins."""
     end: tuple[Effect, ...] = ()
@@ -121,10 +127,12 @@ class Step(Frozen):
     def mean_s(self) -> float:
         """Mean time from the first attempt's begin to the last one's end, ignoring the time-out [s].
 
+        A drain that lasts until idle is taken to last its whole time-out, since its length follows from the load.
         Mean attempts with r retries are (1 - p^(r+1)) / (1 - p), each but the first after a retry delay.
         """
+        attempt_s = self.timeout_s or 0.0 if self.until_idle else self.duration.mean_s
         if self.p_fail == 0:
-            return self.duration.mean_s
+            return attempt_s
         p, n = self.p_fail, self.retries + 1
         attempts = (1 - p**n) / (1 - p) if p < 1 else float(n)
-        return attempts * self.duration.mean_s + (attempts - 1) * self.retry_delay.mean_s
+        return attempts * attempt_s + (attempts - 1) * self.retry_delay.mean_s

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-StepKind = Literal["began", "ended", "aborted"]
-WorldKind = Literal["noticed", "risen", "elected", "crashed", "repaired", "demand", "bad_release"]
+StepKind = Literal["began", "again", "ended", "aborted"]
+"""`again`: another attempt of a drain that lasts until its target is idle; of other steps only the first attempt's begin counts."""
+WorldKind = Literal["noticed", "risen", "elected", "expired", "crashed", "repaired", "demand", "bad_release"]
 
 
 class Record(NamedTuple):

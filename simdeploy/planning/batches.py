@@ -15,7 +15,8 @@ from simdeploy.environment.models import Environment
 from simdeploy.errors import PlanError, Problem
 
 if TYPE_CHECKING:
-    from simdeploy.planning.scenario import Partition, Scenario
+    from simdeploy.planning.partition import Partition
+    from simdeploy.planning.scenario import Scenario
 
 _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 _PercentageText = Annotated[str, Field(pattern=f"^{_PERCENTAGE.pattern}$")]
@@ -40,7 +41,7 @@ Size = Annotated[int | Fraction, _reader(1)]
 Minimum = Annotated[int | Fraction, _reader(0)]
 """The same, and 0: how many stay."""
 
-Word = Literal["all", "by_zone", "canary", "halves"]
+Word = Literal["all", "by_zone", "by_update_domain", "canary", "halves"]
 
 
 def _listed(value: Any) -> Any:
@@ -65,11 +66,13 @@ Batches = Annotated[
 Rounding = Literal["ansible", "kubernetes", "pdb", "codedeploy"]
 ROUNDS: dict[Rounding, tuple[str, ...]] = {
     "ansible": ("batches",),
-    "kubernetes": ("max_unavailable",),
+    "kubernetes": ("max_unavailable", "max_surge"),
     "pdb": ("max_unavailable", "min_available"),
     "codedeploy": ("minimum_healthy",),
 }
 """Convention -> the keys it rounds; a key without `rounding` goes by the first convention that has it."""
+GROUPED = {"by_zone": "zone", "by_update_domain": "update_domain"}
+"""Word for batches -> the key of a machine by which it groups."""
 KEYS = tuple(dict.fromkeys(key for keys in ROUNDS.values() for key in keys))
 """The keys of a partition that say how many go at once."""
 
@@ -128,12 +131,12 @@ def _ceil(n: int, size: int | Fraction) -> int:
 def cut(partition: Partition, members: Sequence[str], env: Environment) -> list[tuple[str, ...]]:
     """*members*, instances of one service with its leader where it shall go, cut into batches.
 
-    Sizes are consumed in order, the last one repeating. `by_zone` has one batch per zone, in the order of the list of
-    machines; the leader's zone goes first or last if the leader does. Raises PlanError where nothing may be taken out
-    and where a zone is missing.
+    Sizes are consumed in order, the last one repeating. `by_zone` and `by_update_domain` have one batch per zone or
+    domain, in the order of the list of machines; the leader's goes first or last if the leader does. Raises PlanError
+    where nothing may be taken out and where a zone or domain is missing.
     """
-    if partition.batches == "by_zone":
-        return _by_zone(partition, members, env)
+    if partition.batches in GROUPED:
+        return _by_group(partition, members, env)
     sizes = _sizes(partition, len(members))
     if members and 0 in sizes:
         raise PlanError(_nothing_left(partition, len(members)))
@@ -146,22 +149,29 @@ def cut(partition: Partition, members: Sequence[str], env: Environment) -> list[
     return batches
 
 
-def _by_zone(partition: Partition, members: Sequence[str], env: Environment) -> list[tuple[str, ...]]:
-    zones = {machine.name: machine.zone for machine in env.machines}
-    zone_of = {member: zones[env.instances[member][1]] for member in members}
-    bare = [env.instances[member][1] for member in members if zone_of[member] is None]
+def _by_group(partition: Partition, members: Sequence[str], env: Environment) -> list[tuple[str, ...]]:
+    key = GROUPED[str(partition.batches)]
+    group_of = {member: getattr(env.machines[env.machine_index[env.instances[member][1]]], key) for member in members}
+    bare = [env.instances[member][1] for member in members if group_of[member] is None]
     if bare:
-        raise PlanError(f"no zone of {', '.join(bare[:8])} is known; give each machine its 'zone', or write counts")
-    order = list(dict.fromkeys(zones.values()))
+        raise PlanError(f"no {key} of {', '.join(bare[:8])} is known; give each machine its '{key}', or write counts")
+    order = list(dict.fromkeys(getattr(machine, key) for machine in env.machines))
     if members and partition.leader != "any":
         leader = members[-1 if partition.leader == "last" else 0]
-        order.sort(key=lambda zone: (zone == zone_of[leader]) == (partition.leader == "last"))
-    groups = (tuple(m for m in members if zone_of[m] == zone) for zone in order)
+        order.sort(key=lambda group: (group == group_of[leader]) == (partition.leader == "last"))
+    groups = (tuple(m for m in members if group_of[m] == group) for group in order)
     return [group for group in groups if group]
+
+
+def surging(partition: Partition, n: int) -> int:
+    """How many of each batch of a pool of *n* are replaced by a new machine before they go."""
+    return kubernetes(n, partition.max_unavailable or 0, partition.max_surge)[1] if partition.max_surge is not None else 0
 
 
 def _sizes(partition: Partition, n: int) -> tuple[int, ...]:
     """The sizes to be consumed for a pool of *n*; 0 = nothing may be taken."""
+    if partition.max_surge is not None:
+        return (sum(kubernetes(n, partition.max_unavailable or 0, partition.max_surge)),)
     if partition.max_unavailable is not None:
         most = partition.max_unavailable
         return (pdb(n, max_unavailable=most) if partition.rounding == "pdb" else kubernetes(n, most)[0],)
@@ -174,7 +184,9 @@ def _sizes(partition: Partition, n: int) -> tuple[int, ...]:
 
 
 def _nothing_left(partition: Partition, n: int) -> str:
-    key = "min_available" if partition.min_available is not None else "minimum_healthy"
+    key = next(k for k in ("max_unavailable", "min_available", "minimum_healthy") if getattr(partition, k) is not None)
+    if key == "max_unavailable":
+        return "max_unavailable lets none of them go: nothing may be taken out; write at least 1, or add max_surge"
     return f"{key} keeps all {n} in service: nothing may be taken out; write a count of at most {n - 1}" + (
         ", or add a machine" if n == 1 else ""
     )
@@ -188,7 +200,7 @@ def cutting_keys(partition: Partition) -> list[str]:
 def problems_of(partition: Partition, service: str, env: Environment) -> list[Problem]:
     """What is wrong with how *partition* cuts *service*; paths begin at the partition."""
     given = [key for key in KEYS if key in partition.model_fields_set and getattr(partition, key) is not None]
-    if len(given) > 1:
+    if len(given) > 1 and given != ["max_unavailable", "max_surge"]:
         return [Problem((given[-1],), f"{' and '.join(given)} say how many of {service!r} go at once; keep one of them")]
     key = given[0] if given else "batches"
     if partition.rounding is not None and key not in ROUNDS[partition.rounding]:

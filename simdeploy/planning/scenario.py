@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 import networkx as nx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import TimeOfDay
-from simdeploy.environment.models import Environment, Name, Service, Version, did_you_mean
+from simdeploy.environment.durations import Duration
+from simdeploy.environment.models import Environment, Name, Version, did_you_mean
 from simdeploy.errors import InvalidDocument, Path, Problem
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
-from simdeploy.planning.batches import Batches, Minimum, Rounding, Size, cutting_keys, problems_of
+from simdeploy.plan.plan import Release
+from simdeploy.plan.steps import Of
+from simdeploy.planning.batches import Minimum, cutting_keys
+from simdeploy.planning.built_in import BUILT_IN, filled_in
+from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
+from simdeploy.planning.slices import Slices, slice_problems
+from simdeploy.planning.validation import Check, Checkpoint, checkpoint_problems
 from simdeploy.tables import html_table
 from simdeploy.units import Seconds
-
-
-class Partition(Frozen):
-    """How the instances of one service go out together, in what order, and how they are taken out and brought back."""
-
-    batches: Batches = "all"
-    """'all' at once, sizes consumed in order of the machines with the last one repeating, or another way by its name."""
-    max_unavailable: Size | None = None
-    """Instead of batches: at most so many at once."""
-    min_available: Minimum | None = None
-    """Instead of batches: as many at once as leave so many."""
-    minimum_healthy: Minimum | None = None
-    """The same as CodeDeploy has it."""
-    rounding: Rounding | None = None
-    """Whose rounding percentages follow; by default ansible for batches, kubernetes for max_unavailable."""
-    take_out: Literal["drain", "stop"] = "drain"
-    """drain: off the balancer, finishing what it has; stop: dead in the pool until the health check notices."""
-    leader: Literal["last", "first", "any"] = "any"
-    """Of a leader-elected service: where in the order the leader of the start state goes."""
-    hand_over: bool = False
-    """Of a leader-elected service: the leader hands over before it goes, instead of leaving an election behind."""
-    migration: Literal["offline", "expand_contract"] | None = None
-    """Of a datastore. offline: its writers are stopped, the schema migrates, the new writers start.
-    expand_contract: a short lock, new code, a backfill while slower, a short lock."""
-    back_up_first: bool = False
-    """Of a datastore: a backup, and so a fresh recovery point, before the schema is touched."""
-
 
 Stage = Annotated[
     tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=Name | tuple[Name, ...])
@@ -53,13 +33,27 @@ Stage = Annotated[
 class Strategy(Frozen):
     """One named choice of partitions for all services of a scenario."""
 
+    use: Annotated[Name | None, WithJsonSchema({"enum": list(BUILT_IN)})] = None
+    """The built-in strategy that this one stands on; what is said here goes before it."""
     about: str = ""
     """One line for people."""
     order: tuple[Stage, ...] | None = None
     """Stages one after the other; the services of one stage go at the same time.
     By default datastores first, then each service after those it calls."""
+    slices: Slices | None = None
+    """Instead of order: vertical slices, each of all tiers at once, one after the other: lists of machines, or one slice a
+    zone, an update domain or a cell. Datastores go before them."""
+    max_failures: Minimum = 0
+    """How many lanes may fail; strictly more abort the plan. A count, or a percentage of what `failures_of` says."""
+    failures_of: Of = "batch"
+    """Whose failures are counted after each batch: its own, as a percentage of its size; carried: all so far, still as a
+    percentage of this batch; plan: all so far, as a percentage of all instances; all_of_batch: only a whole batch aborts."""
+    on_abort: Literal["rollback", "halt"] = "halt"
+    """What is done when too many have failed, or a step that all others rest on."""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Where the release is checked, and what is done when it is found bad."""
     services: dict[Name, Partition] = {}
-    """How each upgraded service is partitioned; one that is not named goes all at once behind a drain."""
+    """How each changed service is partitioned; one that is not named goes all at once behind a drain."""
 
 
 class Scenario(Frozen):
@@ -78,8 +72,18 @@ class Scenario(Frozen):
     """Heading of its tables."""
     environment: Annotated[Environment, WithJsonSchema({"type": "string", "examples": ["environment.yaml"]})]
     """The environment's file, seen from this one."""
-    to: dict[Name, Version] = Field(min_length=1)
+    to: dict[Name, Version] = {}
     """Service -> new version; of a datastore, the new schema."""
+    patch: tuple[Name, ...] = ()
+    """Services whose machines get a patch of their operating system and a reboot, each while its instances are out."""
+    release: Release = Release()
+    """How likely the new versions are bad, and what they then do."""
+    checks: dict[Name, Check] = {}
+    """The checks that strategies make at their checkpoints."""
+    fix: Duration | None = None
+    """How long it takes to mend a bad release, for checkpoints that go forward."""
+    after_crash: Literal["retry", "abort"] = "retry"
+    """What becomes of a step whose machine dies: it is done again when the machine is back, or the plan aborts."""
     forks: int | None = Field(default=None, ge=1)
     """How many steps run at once at most. It does not bound how many machines are out: batches do."""
     starts_at_s: TimeOfDay = Field(default=0.0, alias="starts_at")
@@ -93,7 +97,22 @@ class Scenario(Frozen):
     baseline: str | None = None
     """The strategy with which the others are compared; by default the first."""
     strategies: dict[Name, Strategy] = Field(min_length=1)
-    """The choices that are compared."""
+    """The choices that are compared; by default every built-in one that fits (`simdeploy strategies` lists them)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, data: Any) -> Any:
+        """Lay strategies over the built-in ones that they `use`; without any, take all built-in ones that fit."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("environment"), Environment):
+            return data
+        env, to, patch = data["environment"], data.get("to") or {}, data.get("patch") or ()
+        changed = [name for name in (*to, *patch) if isinstance(name, str) and name in env.services]
+        if data.get("strategies") is None:
+            given = {name: filled_in({"use": name}, env, to, changed) for name in BUILT_IN}
+            return {**data, "strategies": {n: s for n, s in given.items() if _misfit(cls, data, n, s) is None}}
+        if not isinstance(data["strategies"], Mapping):
+            return data
+        return {**data, "strategies": {n: filled_in(s, env, to, changed) for n, s in data["strategies"].items()}}
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Scenario:
@@ -102,8 +121,16 @@ class Scenario(Frozen):
             raise InvalidDocument(problems)
         return self
 
+    def misfit(self, built_in: str) -> str | None:
+        """Why the built-in strategy of this name makes no sense here, None if it does."""
+        strategy = filled_in({"use": built_in}, self.environment, self.to, self.changed)
+        return _misfit(type(self), dict(self), built_in, strategy)
+
     def stages(self, strategy: Strategy) -> tuple[tuple[str, ...], ...]:
-        """The services to change, stage by stage; writers that an offline migration stops go with their store."""
+        """The services to change, stage by stage, up to the slices if there are any.
+
+        Writers that an offline migration stops go with their store.
+        """
         if strategy.order is not None:
             return strategy.order
         services, calls = self.environment.services, self.environment.calls
@@ -111,13 +138,20 @@ class Scenario(Frozen):
         depth: dict[str, int] = {}
         for name in reversed(list(nx.topological_sort(calls))):
             depth[name] = 1 + max((depth[c] for c in calls[name]), default=0)
-        wanted = [s for s in self.changed if s not in stopped]
+        wanted = [s for s in self.changed if s not in stopped and s not in self.sliced(strategy)]
         return tuple((s,) for s in sorted(wanted, key=lambda s: (services[s].role != "datastore", depth[s])))
+
+    def sliced(self, strategy: Strategy) -> tuple[str, ...]:
+        """The services that go in vertical slices."""
+        if strategy.slices is None:
+            return ()
+        services, stopped = self.environment.services, self.writers_stopped(strategy)
+        return tuple(s for s in self.changed if services[s].role != "datastore" and s not in stopped)
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The services under `to` in canonical order: by their first machine, then by name."""
-        return self._canonical(self.to)
+        """The services under `to` and `patch` in canonical order: by their first machine, then by name."""
+        return self._canonical({*self.to, *self.patch})
 
     def _canonical(self, names: Iterable[str]) -> tuple[str, ...]:
         env = self.environment
@@ -126,7 +160,7 @@ class Scenario(Frozen):
     def partition(self, strategy: Strategy, service: str) -> Partition:
         """How *strategy* partitions *service*, defaults filled in."""
         given = strategy.services.get(service, Partition())
-        if self.environment.services[service].role == "datastore" and given.migration is None:
+        if self.environment.services[service].role == "datastore" and service in self.to and given.migration is None:
             return given.model_copy(update={"migration": "offline"})
         return given
 
@@ -137,7 +171,7 @@ class Scenario(Frozen):
     def writers_stopped(self, strategy: Strategy) -> dict[str, str]:
         """Service -> the store whose offline migration stops it."""
         services = self.environment.services
-        stores = [s for s in self.changed if services[s].role == "datastore"]
+        stores = [s for s in self.changed if services[s].role == "datastore" and s in self.to]
         return {w: s for s in stores if self.partition(strategy, s).migration == "offline" for w in self.writers(s)}
 
     def _repr_html_(self) -> str:
@@ -146,12 +180,26 @@ class Scenario(Frozen):
         return html_table(strategies(self))
 
 
+def _misfit(model: type[Scenario], data: Mapping[str, Any], name: str, strategy: Any) -> str | None:
+    """Why a strategy makes no sense here; faults that any strategy would have are none of its own."""
+    try:
+        model.model_validate({**data, "strategies": {name: strategy}, "baseline": None})
+    except InvalidDocument as error:
+        return next((p.message for p in error.problems if p.path[:1] == ("strategies",)), None)
+    except ValueError:
+        return None
+    return None
+
+
 def _problems(scenario: Scenario) -> list[Problem]:
     """Every rule that spans several fields and is broken, with its path in the document."""
     found: list[Problem] = []
-    services = scenario.environment.services
-    unknown = [name for name in scenario.to if name not in services]
-    found += [Problem(("to", name), f"{name!r} is no service; {did_you_mean(name, list(services))}") for name in unknown]
+    env, services = scenario.environment, scenario.environment.services
+    unknown: list[tuple[Path, str]] = [(("to", n), n) for n in scenario.to if n not in services]
+    unknown += [(("patch", i), n) for i, n in enumerate(scenario.patch) if n not in services]
+    found += [Problem(path, f"{name!r} is no service; {did_you_mean(name, list(services))}") for path, name in unknown]
+    if not scenario.to and not scenario.patch:
+        found.append(Problem((), "nothing is changed: name services and their new versions under 'to', or services under 'patch'"))
     odd = [(i, metric) for i, metric in enumerate(scenario.prefer) if metric not in METRICS]
     found += [Problem(("prefer", i), f"{metric!r} is no metric; {did_you_mean(metric, list(METRICS))}") for i, metric in odd]
     if scenario.baseline is not None and scenario.baseline not in scenario.strategies:
@@ -159,6 +207,19 @@ def _problems(scenario: Scenario) -> list[Problem]:
         found.append(Problem(("baseline",), f"{scenario.baseline!r} is no strategy; {hint}"))
     if unknown:
         return found
+    hosted = {m.name for m in env.machines if m.hosted}
+    for i, name in enumerate(scenario.patch):
+        here: Path = ("patch", i)
+        if "patch" not in env.actions:
+            way_out = "add it under the environment's 'actions', beside 'services'"
+            found.append(Problem(here, f"no recipe says how a machine is patched: 'patch' is missing; {way_out}"))
+        if name in scenario.to and services[name].role == "datastore":
+            found.append(Problem(here, f"{name!r} is a datastore and cannot be migrated and patched in one plan; write two scenarios"))
+        found += [
+            Problem(here, f"{name!r} runs on {m!r}, which is hosted: its provider patches it; leave {name!r} out")
+            for m in services[name].on
+            if m in hosted
+        ]
     for name, strategy in scenario.strategies.items():
         found += _strategy_problems(scenario, strategy, ("strategies", name))
     return found
@@ -166,67 +227,80 @@ def _problems(scenario: Scenario) -> list[Problem]:
 
 def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
     found: list[Problem] = []
-    services = scenario.environment.services
-    stopped = scenario.writers_stopped(strategy)
+    env, services = scenario.environment, scenario.environment.services
+    if strategy.use is not None and strategy.use not in BUILT_IN:
+        return [Problem((*where, "use"), f"{strategy.use!r} is no built-in strategy; {did_you_mean(strategy.use, list(BUILT_IN))}")]
+    stopped, changed = scenario.writers_stopped(strategy), scenario.changed
     for name, partition in strategy.services.items():
         here: Path = (*where, "services", name)
-        if name not in scenario.to:
-            found.append(Problem(here, f"{name!r} is not upgraded here; {did_you_mean(name, list(scenario.to))}, or add it under 'to'"))
+        if name not in changed:
+            found.append(Problem(here, f"{name!r} is not changed here; {did_you_mean(name, list(changed))}, or add it under 'to'"))
+            continue
+        cutting = cutting_keys(partition)
+        if name in stopped and cutting:
+            message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it"
+            found.append(Problem((*here, cutting[0]), f"{message}; drop {cutting[0]!r} or use migration: expand_contract"))
+        elif name in stopped and partition.blue_green:
+            message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it"
+            found.append(Problem((*here, "blue_green"), f"{message}; drop it or use migration: expand_contract"))
         else:
-            found += _partition_problems(name, services[name], partition, here)
-            cutting = [] if services[name].role == "datastore" else cutting_keys(partition)
-            if name in stopped and cutting:
-                message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it"
-                found.append(Problem((*here, cutting[0]), f"{message}; drop {cutting[0]!r} or use migration: expand_contract"))
-            elif services[name].role != "datastore":
-                found += [Problem((*here, *p.path), p.message) for p in problems_of(partition, name, scenario.environment)]
-    listed: list[str] = []
-    for i, stage in enumerate(strategy.order or ()):
-        for name in stage:
-            place: Path = (*where, "order", i)
-            if name not in scenario.to:
-                found.append(Problem(place, f"{name!r} is not upgraded here; {did_you_mean(name, list(scenario.to))}"))
-            elif name in listed:
-                found.append(Problem(place, f"{name!r} comes twice in the order; keep one"))
-            elif name in stopped:
-                found.append(Problem(place, f"{name!r} goes with the offline migration of {stopped[name]!r}; leave it out of the order"))
-            listed.append(name)
-    if strategy.order is not None:
-        for name in scenario.to:
-            if name not in listed and name not in stopped:
-                found.append(Problem((*where, "order"), f"{name!r} is to be upgraded and is missing in the order; add it"))
-    for name in [*scenario.to, *(w for w in stopped if w not in scenario.to)]:
+            found += prefixed(partition_problems(name, partition, env, name in scenario.to, name in scenario.patch), here)
+    found += _order_problems(scenario, strategy, where)
+    found += _validation_problems(scenario, strategy, where)
+    found += _slices_problems(scenario, strategy, where)
+    for name in [*changed, *(w for w in stopped if w not in changed)]:
         partition = scenario.partition(strategy, name)
-        for action in _needed(services[name], partition, name in scenario.to):
+        for action in recipes_needed(services[name], partition, name in scenario.to, name in scenario.patch):
             if action not in services[name].actions:
                 message = f"{name!r} has no recipe for {action!r}, which this strategy needs"
                 found.append(Problem((*where, "services", name), f"{message}; add it to the service's actions or choose another way"))
     return found
 
 
-def _partition_problems(name: str, service: Service, partition: Partition, here: Path) -> list[Problem]:
+def _order_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+    if strategy.order is None:
+        return []
     found: list[Problem] = []
-    store = service.role == "datastore"
-    for key, given, fits, rule in (
-        ("migration", partition.migration is not None, store, "only a datastore migrates"),
-        ("back_up_first", partition.back_up_first, store, "only a datastore is backed up"),
-        *((key, True, not store, "a datastore's schema changes as a whole") for key in cutting_keys(partition)),
-        ("rounding", partition.rounding is not None, not store, "nothing of a datastore is rounded"),
-        ("leader", partition.leader != "any", service.role == "leader_elected", "only a leader-elected service has one"),
-        ("hand_over", partition.hand_over, service.role == "leader_elected", "only a leader hands over"),
-    ):
-        if given and not fits:
-            found.append(Problem((*here, key), f"{name!r} is {service.role}; {rule}: drop {key!r}"))
-    if partition.hand_over and not cutting_keys(partition):
-        found.append(
-            Problem((*here, "hand_over"), f"all of {name!r} goes at once, so nobody is left to take over; set batches, or drop hand_over")
-        )
+    stopped, changed = scenario.writers_stopped(strategy), scenario.changed
+    listed: list[str] = []
+    for i, stage in enumerate(strategy.order):
+        for name in stage:
+            place: Path = (*where, "order", i)
+            if name not in changed:
+                found.append(Problem(place, f"{name!r} is not changed here; {did_you_mean(name, list(changed))}"))
+            elif name in listed:
+                found.append(Problem(place, f"{name!r} comes twice in the order; keep one"))
+            elif name in stopped:
+                found.append(Problem(place, f"{name!r} goes with the offline migration of {stopped[name]!r}; leave it out of the order"))
+            listed.append(name)
+    missing = [name for name in changed if name not in listed and name not in stopped]
+    return found + [Problem((*where, "order"), f"{name!r} is to be changed and is missing in the order; add it") for name in missing]
+
+
+def _validation_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+    found = prefixed(checkpoint_problems(strategy.checkpoints, scenario.checks), (*where, "checkpoints"))
+    for i, point in enumerate(strategy.checkpoints):
+        here: Path = (*where, "checkpoints", i, "on_bad")
+        if point.on_bad == "forward" and scenario.fix is None:
+            found.append(Problem(here, "going forward takes a fix, and nothing says how long one takes; add 'fix: 30 min' to the scenario"))
+        replaced = [s for s in scenario.changed if any(getattr(scenario.partition(strategy, s), key) for key in REPLACING)]
+        if point.on_bad == "forward" and replaced:
+            message = f"a fix goes to the machines that are there, and {replaced[0]!r} replaces its machines"
+            found.append(Problem(here, f"{message}; write rollback or halt, or drop max_surge and blue_green"))
+    if strategy.failures_of == "all_of_batch" and "max_failures" in strategy.model_fields_set:
+        message = "failures_of: all_of_batch aborts when a whole batch has failed, whatever max_failures says"
+        found.append(Problem((*where, "max_failures"), f"{message}; drop one of them"))
     return found
 
 
-def _needed(service: Service, partition: Partition, upgraded: bool) -> list[str]:
-    if service.role == "datastore":
-        steps = ["migrate"] if partition.migration == "offline" else ["expand", "contract"]
-        return ["back_up"] * partition.back_up_first + steps
-    needed = ["drain"] if partition.take_out == "drain" else ["stop"]
-    return needed + ["install"] * upgraded + ["start"] + ["hand_over"] * partition.hand_over
+def _slices_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+    if strategy.slices is None:
+        return []
+    if strategy.order is not None:
+        return [Problem((*where, "order"), "slices say the order of all tiers; drop 'order' or 'slices'")]
+    found = prefixed(slice_problems(strategy.slices, scenario.sliced(strategy), scenario.environment), (*where, "slices"))
+    for name in scenario.sliced(strategy):
+        partition = scenario.partition(strategy, name)
+        for key in [*cutting_keys(partition), *(k for k in REPLACING if getattr(partition, k))]:
+            found.append(Problem((*where, "services", name, key), f"the slices say what of {name!r} goes together; drop {key!r}"))
+    return found

@@ -32,7 +32,8 @@ def json_schema(file: str) -> Json:
     """The JSON Schema (draft 2020-12) of one kind of file, 'environment' or 'scenario'."""
     schema = FILES[file].model_json_schema(schema_generator=_OfYaml)
     if file == "scenario":
-        schema["required"].remove("name")  # the loader has the file's name
+        for filled_in in ("name", "strategies"):  # from the file's name and the built-in strategies
+            schema["required"].remove(filled_in)
     else:
         _compose(schema)
     schema["description"] = schema["description"].partition("\n\n")[0]  # the rest is about Python
@@ -50,7 +51,7 @@ def _compose(schema: Json) -> None:
         "description": "The environment file that this one stands on; it says only what differs.",
     }
     schema["anyOf"] = [{"required": ["like"]}, {"required": schema.pop("required")}]
-    for name in ("Service", "Action"):
+    for name in ("Service", "Cell"):
         schema["$defs"][name].pop("required")
     machine = schema["$defs"]["Machine"]["properties"]
     count = "So many machines; their names have {n} where the number goes, their zones take turns."
@@ -58,8 +59,8 @@ def _compose(schema: Json) -> None:
     named = machine["zone"]["anyOf"][0]
     machine["zone"]["anyOf"] = [named, {"type": "array", "items": named, "minItems": 1}, *machine["zone"]["anyOf"][1:]]
     machine["name"]["pattern"] = machine["name"]["pattern"].replace("._-]", "._{}-]")
-    for field in ("on",):
-        items = schema["$defs"]["Service"]["properties"][field]["items"]
+    for name in ("Service", "Cell"):
+        items = schema["$defs"][name]["properties"]["on"]["items"]
         items["pattern"] = items["pattern"].replace("._-]", "._*-]")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdeploy.environment.models import CHANGING, ELECTING, GIVING, MIGRATING, TAKING
+from simdeploy.environment.models import CHANGING, GIVING, TAKING
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.trace import Trace
@@ -39,10 +39,10 @@ COLOURS = {
     "other": "#8a8a8a",
 }
 KINDS = {
-    "taking": (*TAKING, *ELECTING),
-    "changing": CHANGING,
-    "giving": GIVING,
-    "data": MIGRATING,
+    "taking": ("hand_over", "weigh", *TAKING, "keep", "release"),
+    "changing": (*CHANGING, "allocate", "patch", "reboot"),
+    "giving": (*GIVING, "switch"),
+    "data": ("migrate", "expand", "backfill", "index", "contract", "back_up", "split", "reconcile"),
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import simpy
 
 from simdeploy.environment.models import HealthCheck
+from simdeploy.environment.residuals import residual
 from simdeploy.errors import PlanError
 from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout
@@ -47,6 +48,7 @@ class Engine:
         """(moment [s], rate [req/s]) far beyond any plausible end; a run follows them one at a time."""
         self.machine = [s.on for s in plan.steps]
         self.gates = [s.gate for s in plan.steps]
+        self.draining = self.layout.draining
         self.mortal = [k for k, m in enumerate(plan.environment.machines) if m.mtbf_s is not None]
 
     def runs(self, draws: Draws) -> Iterator[Run]:
@@ -215,7 +217,10 @@ class _Replication:
         self._meter.began(step, self._env._now)
         if self._records is not None:
             self._record("began", step)
-        event = self._current[step] = simpy.Timeout(self._env, self._durations[step], step)
+        length_s = self._durations[step]
+        if step in self._engine.draining:
+            length_s = self._until_idle_s(step, length_s)
+        event = self._current[step] = simpy.Timeout(self._env, length_s, step)
         event.callbacks.append(self._on_attempt)
 
     def _over(self, step: int) -> None:
@@ -227,7 +232,7 @@ class _Replication:
         fails = self._draws.attempt(self._r, step, n)[1] if self._drawn and (n := self._drawn.get(step, 0)) else step in self._failing
         gate = self._engine.gates[step]
         if gate is not None and not fails:
-            chance = gate.sensitivity if self._meter.serves_bad() else gate.false_alarms
+            chance = gate.sensitivity if self._meter.serves_bad(gate.of == "monitoring") else gate.false_alarms
             fails = self._draws.gate(self._r, step) < chance
             self._end(step, FAILED if fails else SUCCEEDED)
         elif not fails:
@@ -256,8 +261,21 @@ class _Replication:
 
     def _attempt(self, step: int) -> None:
         self._drawn[step] = n = self._drawn.get(step, 0) + 1
-        event = self._current[step] = simpy.Timeout(self._env, self._draws.attempt(self._r, step, n)[0], step)
+        length_s = self._draws.attempt(self._r, step, n)[0]
+        if step in self._engine.draining:
+            self._record("again", step)
+            self._meter.attempted(step, self._env.now)
+            length_s = self._until_idle_s(step, length_s)
+        event = self._current[step] = simpy.Timeout(self._env, length_s, step)
         event.callbacks.append(self._on_attempt)
+
+    def _until_idle_s(self, step: int, u: float) -> float:
+        """How long a drain lasts that began with what its target then held, at the uniform *u*."""
+        layout, spec = self._engine.layout, self._engine.plan.steps[step]
+        hold = layout.services[layout.service_of[layout.draining[step]]].hold
+        assert hold is not None and spec.timeout_s is not None  # a plan with such a step has both
+        held = self._meter.held(step)
+        return min(spec.timeout_s, residual(hold).longest_s(held, u)) if held > 0 else 0.0
 
     def _end(self, step: int, result: Result) -> None:
         self._current.pop(step, None)
@@ -331,8 +349,10 @@ class _Replication:
 
     def _delay_s(self, timer: Timer) -> float:
         layout = self._engine.layout
-        if timer.kind == "elected":
+        if timer.kind in ("elected", "expired"):
             election = layout.services[timer.subject].election
+            if timer.kind == "expired":
+                return election.detect_s
             return election.elect_s + (election.detect_s if timer.unseen else 0.0)
         service = layout.service_of[timer.subject]
         check = layout.services[service].health_check
@@ -344,11 +364,13 @@ class _Replication:
 
     def _ring(self, timer: Timer) -> None:
         state, now = self._meter.state, self._env.now
-        names = self._engine.layout.service_names if timer.kind == "elected" else self._engine.layout.instances
+        names = self._engine.layout.service_names if timer.kind in ("elected", "expired") else self._engine.layout.instances
         if timer.kind == "noticed":
             valid = state.noticed(timer.subject, timer.term)
         elif timer.kind == "risen":
             valid = state.risen(timer.subject, timer.term, now)
+        elif timer.kind == "expired":
+            valid = state.expired(timer.subject, timer.term)
         else:
             valid = state.elected(timer.subject, timer.term, now)
         if valid:

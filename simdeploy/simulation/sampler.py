@@ -69,17 +69,22 @@ class Draws:
         self._p_bad = [(part, p) for part, p in chances.items() if p > 0]
 
     def rows(self) -> Iterator[tuple[list[float], set[int]]]:
-        """Of each replication: how long the first attempt of each step takes [s], time-outs applied, and which of them fail."""
+        """Of each replication: how long the first attempt of each step takes [s], time-outs applied, and which of them fail.
+
+        For a step that lasts until idle the uniform from which its length follows stands in place of that.
+        """
         steps = self._plan.steps
         table = np.empty((len(steps), self.count))
         failing: list[tuple[int, NDArray[np.bool_]]] = []
         for i, step in enumerate(steps):
-            if step.duration.is_fixed:
+            if step.until_idle:
+                table[i] = self._uniforms(i, "duration", 0)
+            elif step.duration.is_fixed:
                 table[i] = step.duration.mean_s
             else:
                 table[i] = step.duration.inverse(self._uniforms(i, "duration", 0))
             fails = np.zeros(self.count, dtype=bool) if step.p_fail == 0 else self._uniforms(i, "failure", 0) < step.p_fail
-            if step.timeout_s is not None:
+            if step.timeout_s is not None and not step.until_idle:
                 fails |= table[i] > step.timeout_s
                 np.minimum(table[i], step.timeout_s, out=table[i])
             if fails.any():
@@ -88,11 +93,11 @@ class Draws:
             yield row.tolist(), {i for i, fails in failing if fails[r]}
 
     def attempt(self, r: int, step: int, n: int) -> tuple[float, bool]:
-        """(duration [s], whether it fails) of the n-th retry of a step in the block's r-th replication."""
+        """(duration [s], whether it fails) of the n-th retry of a step in the block's r-th replication; until idle: its uniform."""
         spec = self._plan.steps[step]
-        duration = self._column(step, "duration", n, spec.duration)[r]
+        duration = self._column(step, "duration", n, None if spec.until_idle else spec.duration)[r]
         fails = spec.p_fail > 0 and self._column(step, "failure", n)[r] < spec.p_fail
-        if spec.timeout_s is not None and duration > spec.timeout_s:
+        if spec.timeout_s is not None and duration > spec.timeout_s and not spec.until_idle:
             return spec.timeout_s, True
         return duration, fails
 
@@ -161,7 +166,12 @@ class Means(Draws):
 
     def rows(self) -> Iterator[tuple[list[float], set[int]]]:
         """One replication: every first attempt at its mean, none failing."""
-        yield [s.duration.mean_s for s in self._plan.steps], set()
+        yield [self.attempt(0, i, 0)[0] for i in range(len(self._plan.steps))], set()
+
+    def attempt(self, r: int, step: int, n: int) -> tuple[float, bool]:
+        """Any further attempt (a crash broke the one before) is like the first."""
+        spec = self._plan.steps[step]
+        return 0.5 if spec.until_idle else spec.duration.mean_s, False
 
     def gate(self, r: int, step: int) -> float:
         """A gate that never errs on a good release."""

@@ -18,7 +18,8 @@ from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError, InvalidDocument, PlanError
 from simdeploy.planning.batches import ansible, codedeploy, cut, kubernetes, pdb, warnings_of
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.scenario import Partition, Scenario
+from simdeploy.planning.partition import Partition
+from simdeploy.planning.scenario import Scenario
 from simdeploy.planning.upgrade import build_plan
 from tests.builders import farm
 
@@ -339,8 +340,9 @@ def write(tmp_path) -> pathlib.Path:
         ("batches: [1, all]", 8, 22, "'all' is no batch size"),
         ("batches: []", 8, 9, "[] is no batch size"),
         ("batches: {a: 1}", 8, 9, "is no batch size"),
-        ("batches: zone", 8, 18, "one of all, by_zone, canary, halves"),
-        ("max_unavailable: 0", 8, 26, "0 is no batch size"),
+        ("batches: zone", 8, 18, "one of all, by_zone, by_update_domain, canary, halves"),
+        ("max_unavailable: 0; rounding: pdb", 8, 26, "max_unavailable lets none of them go"),
+        ("max_unavailable: -1", 8, 26, "write a count from 0 up"),
         ("min_available: -1", 8, 24, "write a count from 0 up, or a percentage from 0 % up to 100 %"),
         ("min_available: 100 %", 8, 24, "min_available keeps all 4 in service: nothing may be taken out; write a count of at most 3"),
         ("minimum_healthy: 4", 8, 26, "minimum_healthy keeps all 4 in service"),

@@ -108,6 +108,10 @@ FORMS = {
             "  daily: [{at: '8:30', rate: 9 req/s}]",
             "  rate: 150req/s\n  excess: queue\n  patience: 30 s",
         ],
+        "entry: web": [
+            "entry: web\nmixing: errors",
+            "entry: web\nreroute: true\ncells: {a: {on: ['web1*', mid1], share: 0.4}, b: {on: [web2, mid2], share: 60 %}}",
+        ],
         "{middle: 1.5}": ["{middle: {}}", "{middle: {times: 2, dependency: soft}}", "{middle: {value: 2, measured: logs}}"],
         "30 s": ["+1E1 ms", "{exponential: 60 s}", "{lognormal: {mean: 40 s, p95: 90 s}}", *map(json.dumps, FAMILY_FORMS)],
         "{duration: 10 s}": ["{duration: 10 s, p_fail: 0.1}", "{duration: 10 s, p_fail: 10%}", "{duration: 10 s, on: null}"],
@@ -147,6 +151,9 @@ SLIPS = {
     "environment.yaml": [
         ("entry: web", "entri: web"),
         ("entry: web", ""),
+        ("entry: web", "entry: web\nmixing: fail"),
+        ("entry: web", "entry: web\ncells: {a: {on: ['web1!']}}"),
+        ("entry: web", "entry: web\ncells: {a: {on: [web1, web2], share: 1 req/s}}"),
         ("format: 1", "format: 2"),
         ("name: shop", "name: my shop"),
         ("name: shop", "name: shop\ninputs: []"),
@@ -186,7 +193,6 @@ SLIPS = {
         ("environment: environment.yaml", "environment: {name: shop}"),
         ("environment: environment.yaml", ""),
         ('{middle: "2"}', "{middle: [2]}"),
-        ('{middle: "2"}', "{}"),
         ("format: 1", "format: 1\nforks: 0"),
         ("format: 1", "format: 1\nstarts_at: '25:00'"),
         ("p95(downtime_s) <= 30 s", "downtime_s <= 30 s"),

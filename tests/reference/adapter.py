@@ -13,6 +13,7 @@ PLANS = pathlib.Path(__file__).parent / "plans"
 
 SAME = ("id", "kind", "section", "needs", "after", "began", "done", "undone", "on", "pools", "p_fail", "retries", "retry_delay",
         "slow", "no_return", "fatal", "run", "check", "expects")  # fmt: skip
+READ = ("services", "instances", "entry", "demand", "zones", "cells", "forbidden", "mtbf", "queue")
 COPIED = ("role", "retry", "silent", "failover", "balancing", "serves", "observes")
 
 
@@ -20,12 +21,11 @@ def read(path: pathlib.Path) -> tuple[Plan, dict[str, Any]]:
     """(the plan, the whole document with its `metrics` or `means`)."""
     document = json.loads(path.read_text())
     given = document["plan"]
-    env = given["env"]
     crashes = [{"machine": m, "at_s": at, "for_s": None if math.isinf(float(length)) else length} for m, at, length in given["crashes"]]
     return Plan.model_validate(
         {
-            "environment": _environment(env),
-            "steps": [_step(s, env["instances"]) for s in given["steps"]],
+            "environment": _environment(given["env"], given["steps"]),
+            "steps": [_step(s, given["env"]["instances"]) for s in given["steps"]],
             "pools": given["pools"],
             "start": {"absent": given["absent"], "out": given["out"], "live": given["live"]},
             "on_abort": given["on_abort"],
@@ -40,17 +40,20 @@ def read(path: pathlib.Path) -> tuple[Plan, dict[str, Any]]:
     ), document
 
 
-def _environment(env: dict[str, Any]) -> dict[str, Any]:
-    unread = {k: env[k] for k in ("cells", "forbidden") if env.get(k)}
+def _environment(env: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
+    unread = [k for k in env if k not in READ and env[k]]
     if unread:
         raise NotImplementedError(f"this adapter does not read {', '.join(unread)} yet")
+    accepts = _accepts(env["forbidden"], steps)
     machines = list(dict.fromkeys(env["instances"].values()))
     queue = {} if env.get("queue") is None else {"excess": "queue", "patience_s": env["queue"]}
     return {
         "name": "reference",
         "machines": [{"name": m, "zone": env["zones"].get(m), **_life(m, env.get("mtbf", {}).get(m))} for m in machines],
         "entry": env["entry"],
-        "services": {name: _service(name, s, env["instances"]) for name, s in env["services"].items()},
+        "services": {name: _service(name, s, env["instances"]) | {"accepts": accepts.get(name, {})} for name, s in env["services"].items()},
+        "cells": _cells(env["cells"], env["instances"]),
+        "mixing": "errors" if env["forbidden"] else "none",
         "demand": {"steps": [{"at_s": at, "rate_per_s": rate} for at, rate in env["demand"]], **queue},
     }
 
@@ -65,6 +68,33 @@ def _life(machine: str, given: Any) -> dict[str, Any]:
             return {} if math.isinf(mtbf_s) else life
         case _:
             raise NotImplementedError(f"this adapter does not read the mtbf {given!r} of {machine!r}; it reads mtbf or [mtbf, repair]")
+
+
+def _cells(given: dict[str, Any], instances: dict[str, str]) -> dict[str, Any]:
+    """{instance: cell} or {cell: [instances]}, with equal shares of the demand."""
+    if given and set(given) <= set(instances) and all(isinstance(cell, str) for cell in given.values()):
+        given = {cell: [i for i, c in given.items() if c == cell] for cell in dict.fromkeys(given.values())}
+    for cell, members in given.items():
+        if not isinstance(members, list) or not set(members) <= set(instances):
+            raise NotImplementedError(f"this adapter does not read cells such as {cell}: {members}")
+    return {cell: {"on": list(dict.fromkeys(instances[i] for i in members))} for cell, members in given.items()}
+
+
+def _accepts(forbidden: list[Any], steps: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """[caller, its version, callee, its version] that do not go together -> what each caller accepts of all versions that occur."""
+    occur: dict[str, dict[str, None]] = {}
+    for verb, subject, *version in [e for s in steps for e in (*s.get("begin", ()), *s.get("end", ())) if len(e) > 2]:
+        if verb in ("version", "schema"):
+            occur.setdefault(subject.split("@")[0], {"1": None})[str(version[0])] = None
+    accepts: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for rule in forbidden:
+        if not isinstance(rule, list) or len(rule) != 4:
+            raise NotImplementedError(f"this adapter does not read forbidden pairs such as {rule}")
+        caller, version, callee, other = map(str, rule)
+        accepted = accepts.setdefault(caller, {}).setdefault(version, {}).setdefault(callee, list(occur.get(callee, {"1": None})))
+        if other in accepted:
+            accepted.remove(other)
+    return accepts
 
 
 def _service(name: str, given: dict[str, Any], instances: dict[str, str]) -> dict[str, Any]:

@@ -1,0 +1,174 @@
+"""The steps of a plan as they are collected: recipes become steps, in plan order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from simdeploy.environment.durations import ZERO
+from simdeploy.environment.models import Action, Environment
+from simdeploy.plan.steps import Of, Section, Step
+from simdeploy.planning.partition import Partition
+from simdeploy.planning.validation import Check, Checkpoint, Place, checkpoint_steps
+
+
+class Lane(NamedTuple):
+    """The steps of one instance, and what must be known to take them back."""
+
+    instance: str
+    partition: Partition
+    steps: list[Step]
+    patch: bool = False
+    heir: str | None = None
+    """Who took the lead over."""
+    new: str | None = None
+    """The instance on a new machine that takes its place."""
+
+
+class Batch(NamedTuple):
+    """Lanes that go together."""
+
+    stage: int
+    label: str
+    lanes: list[Lane]
+
+
+class Failures(NamedTuple):
+    """When a judge aborts: strictly more failures than the limit."""
+
+    limit: int | Fraction = 0
+    of: Of = "batch"
+
+
+class Rules(NamedTuple):
+    """What a strategy says of failures and of checks."""
+
+    failures: Failures = Failures()
+    checkpoints: Sequence[Checkpoint] = ()
+    checks: Mapping[str, Check] = {}
+    instances: int = 1
+    """Planned instances of the whole plan: what a percentage of the plan's failures refers to."""
+
+
+class Builder:
+    """Collects the steps of one plan, and the new machines that they need."""
+
+    def __init__(self, env: Environment, versions: Mapping[str, str], forks: int | None, rules: Rules) -> None:
+        self.env = env
+        self.versions = versions
+        """Service -> its new version; of a datastore, its new schema."""
+        self.forks = forks
+        self.rules = rules
+        self.section: Section = "main"
+        self.round = 0
+        """Of the section forward: which round is collected."""
+        self.stage = 0
+        self.steps: list[Step] = []
+        self.batches: list[Batch] = []
+        """What has gone out together so far in this section, in the order in which it went."""
+        self.leaders: dict[str, str] = {}
+        """Service -> who leads it when what is collected so far has been done, where that is known."""
+        self._looked: dict[tuple[str, str], int] = {}
+        self.patched: set[str] = set()
+        """Machines whose operating system a lane patches already."""
+        self.absent: list[str] = []
+        """Instances on new machines: not there when the plan starts."""
+
+    def add(self, *steps: Step) -> None:
+        """Take *steps* in, in this order, as steps of the present section."""
+        section: dict[str, Any] = {"section": self.section} | ({"round": self.round} if self.section == "forward" else {})
+        self.steps += steps if self.section == "main" else [step.model_copy(update=section) for step in steps]
+
+    def fix_versions(self, k: int) -> None:
+        """From here on the new versions are those of the k-th fix; what goes with a version goes with its fixes."""
+        fixed = {name: f"{version.partition('+fix')[0]}+fix{k}" for name, version in self.versions.items()}
+        services = dict(self.env.services)
+        for name, service in services.items():
+            accepts = {
+                version: {
+                    callee: (*known, *([fixed[callee]] if self.versions.get(callee) in known and callee in fixed else []))
+                    for callee, known in callees.items()
+                }
+                for version, callees in service.accepts.items()
+            }
+            if self.versions.get(name) in accepts:
+                accepts[fixed[name]] = accepts[self.versions[name]]
+            services[name] = service.model_copy(update={"accepts": accepts})
+        self.env = self.env.model_copy(update={"services": services})
+        stores = {name for name, service in services.items() if service.role == "datastore"}
+        self.versions = {name: version if name in stores else fixed[name] for name, version in self.versions.items()}
+
+    def phase(self, name: str) -> str:
+        """The first part of a step's id: *name*, or the section where that is not the main one."""
+        return name if self.section == "main" else f"{self.section}{self.round or ''}"
+
+    def validated(self, places: Sequence[Place], label: str, after: tuple[str, ...]) -> tuple[str, ...]:
+        """Add the checkpoints at any of *places*; what comes next comes after all their gates, or *after* without any."""
+        gates: list[Step] = []
+        for point in self.rules.checkpoints:
+            if point.after in places:
+                phase = self.phase("validate")
+                number = self._looked[phase, label] = self._looked.get((phase, label), 0) + 1
+                gates += checkpoint_steps(point, self.rules.checks, label, number, phase, self.round, after)
+        self.add(*gates)
+        return tuple(s.id for s in gates if s.kind == "gate") or after
+
+    def leader(self, service: str) -> str:
+        """Who leads *service* at the start, as the state will see it."""
+        stated = self.env.services[service].leader
+        return f"{service}@{stated}" if stated else self.env.members(service)[0]
+
+    def new_machines(self, instances: Sequence[str]) -> dict[str, str]:
+        """For each of *instances* one like it on a new machine beside its own, absent until a step allocates it."""
+        machines, services = list(self.env.machines), dict(self.env.services)
+        made: dict[str, str] = {}
+        taken = {m.name for m in machines}
+        for instance in instances:
+            service, machine = self.env.instances[instance]
+            name = f"{machine[:59]}-new"
+            while name in taken:
+                name = f"n{name[:62]}"
+            taken.add(name)
+            old = self.env.machines[self.env.machine_index[machine]]
+            machines.append(old.model_copy(update={"name": name}))
+            services[service] = services[service].model_copy(update={"on": (*services[service].on, name)})
+            made[instance] = f"{service}@{name}"
+        self.env = self.env.model_copy(update={"machines": tuple(machines), "services": services})
+        self.absent += made.values()
+        return made
+
+    def recipe_step(
+        self, step_id: str, recipe: Action, target: str, machine: str, slowed: str | None = None, undo: bool = False, **fields: Any
+    ) -> Step:
+        """A step after its recipe, or after the recipe's undo; a hosted machine's own actions run from the operator's desk."""
+        service = target.split("@")[0]
+        version = self.versions.get(service, self.env.services[service].version)
+        words = {"machine": machine, "service": service, "version": version}
+        hosted = self.env.machines[self.env.machine_index[machine]].hosted
+        return Step(
+            id=step_id,
+            target=target,
+            on=recipe.on or ("" if hosted else machine),
+            duration=recipe.duration or ZERO,
+            until_idle=recipe.until_idle,
+            pools=(("forks", 1),) if self.forks else (),
+            p_fail=recipe.p_fail,
+            retries=recipe.retries,
+            retry_delay=recipe.retry_delay,
+            timeout_s=recipe.timeout_s,
+            slow=((slowed or target, recipe.capacity_left),) if recipe.capacity_left < 1 else (),
+            run=_filled(recipe.undo if undo else recipe.command, words),
+            check=() if undo else _filled(recipe.check, words),
+            **fields,
+        )
+
+
+def _filled(argv: tuple[str, ...], words: dict[str, str]) -> tuple[str, ...]:
+    """*argv* with {machine}, {service} and {version} filled in, each inside its own argument."""
+    filled = []
+    for argument in argv:
+        for word, value in words.items():
+            argument = argument.replace(f"{{{word}}}", value)
+        filled.append(argument)
+    return tuple(filled)

@@ -1,0 +1,162 @@
+"""The data layer: how a schema changes while its writers stop, change around it, or go on with the other half, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from simdeploy.environment.models import TAKING
+from simdeploy.planning.builder import Batch, Builder, Lane
+from simdeploy.planning.lanes import Move, chained, hand_over, lane
+from simdeploy.planning.partition import Partition
+from simdeploy.planning.tiers import Barrier, judge, ordered
+
+
+class Migration(NamedTuple):
+    """A schema that changed, and what must be known to change it back."""
+
+    stage: int
+    store: str
+    kind: str
+
+
+def migrate(build: Builder, store: str, kind: str, writers: Mapping[str, Partition], barrier: Barrier) -> Barrier:
+    """The steps of one kind of migration, of an expanding one its first half; what comes after them."""
+    match kind:
+        case "offline":
+            return _offline(build, store, writers, barrier)
+        case "replica_first":
+            return _replica_first(build, store, barrier)
+        case "split":
+            return _split(build, store, barrier)
+    # new columns behind a short lock; old code still runs
+    return data_step(build, store, "expand", barrier, fatal=True, end=(("schema", store, f"{build.versions[store]}/expanded"),))
+
+
+def contract(build: Builder, store: str, barrier: Barrier) -> Barrier:
+    """The rest of an expanding migration, when all code is new: backfill, index, contract."""
+    for action in ("backfill", "index"):
+        if action in build.env.services[store].actions:
+            barrier = data_step(build, store, action, barrier)
+    return data_step(build, store, "contract", barrier, end=(("schema", store, build.versions[store]),))
+
+
+def back_up(build: Builder, store: str, barrier: Barrier) -> Barrier:
+    """A recovery point of its own, dated at its begin."""
+    return data_step(build, store, "back_up", barrier, fatal=True, end=(("point", store),))
+
+
+def take_back_contraction(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
+    """Undo a contraction before any code goes back; without an undo its begin was a point of no return."""
+    store = migration.store
+    if migration.kind != "expand_contract" or not build.env.services[store].actions["contract"].undo:
+        return barrier
+    began = tuple(s.id for s in build.steps if s.target == store and s.action.partition("#")[0] == "contract")
+    expanded = next(e for s in build.steps if s.target == store and s.section == "main" for e in s.end if e[0] == "schema")
+    return _undo(build, store, "contract", barrier, began, (expanded,))
+
+
+def take_back(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
+    """Undo the rest of a migration when all code that came after it is back; what has no undo stays."""
+    store, kind, old = migration.store, migration.kind, ("schema", migration.store, build.versions[migration.store])
+    actions = build.env.services[store].actions
+    began = {
+        a: tuple(s.id for s in build.steps if s.section == "main" and s.id.startswith("data/") and s.action.partition("#")[0] == a)
+        for a in ("expand", "migrate", "hand_over", "split", "reconcile")
+    }
+    if kind == "expand_contract":
+        return _undo(build, store, "expand", barrier, began["expand"], (old,)) if actions["expand"].undo else barrier
+    if kind == "offline" or not actions["migrate"].undo:
+        return barrier
+    *standbys, primary = ordered(build, store, Partition(leader="last"))
+    for member in (primary, *standbys):
+        one = tuple(i for i in began["migrate"] if f"/{member}/" in i)
+        if member == standbys[0] and kind == "replica_first":
+            back = hand_over(build, member, primary, (), needs=barrier, end=[old])
+            build.add(back.model_copy(update={"done": began["hand_over"]}))
+            barrier = (back.id,)
+        move = Move(member, "migrate", actions["migrate"], [("out", member)], [("serve", member)])
+        [step] = chained(build, [move], ())
+        build.add(step.model_copy(update={"needs": barrier, "began": one, "run": actions["migrate"].undo}))
+        barrier = (step.id,)
+    if kind == "split":
+        barrier = data_step(build, store, "reconcile", barrier, end=(("join", store), old), guard={"began": began["split"]})
+    return barrier
+
+
+def _offline(build: Builder, store: str, writers: Mapping[str, Partition], barrier: Barrier) -> Barrier:
+    """Stop the writers, migrate, install meanwhile, start them."""
+    lanes = [
+        Lane(instance, partition, lane(build, instance, partition, barrier, start_needs=(f"data/{store}/migrate",)))
+        for writer, partition in writers.items()
+        for instance in build.env.members(writer)
+    ]
+    stopped = tuple([s for s in one.steps if s.action.partition("#")[0] in TAKING][-1].id for one in lanes)
+    build.add(*(step for one in lanes for step in one.steps))
+    build.batches.append(Batch(build.stage, store, lanes))
+    migrated = data_step(build, store, "migrate", (*barrier, *stopped), fatal=True, end=(("schema", store, build.versions[store]),))
+    barrier = judge(build, f"data/{store}/judge", store, [one.steps for one in lanes], also=migrated)
+    return build.validated(("batch", "tier"), store, barrier)
+
+
+def _replica_first(build: Builder, store: str, barrier: Barrier) -> Barrier:
+    """The standbys migrate one after the other, the last of them takes over, the old primary migrates."""
+    *standbys, primary = ordered(build, store, Partition(leader="last"))
+    for standby in standbys:
+        barrier = _member(build, store, standby, barrier)
+    switchover = hand_over(build, primary, standbys[0], (), needs=barrier, end=[("schema", store, build.versions[store])])
+    build.add(switchover.model_copy(update={"id": f"data/{primary}/hand_over", "fatal": True}))
+    return _member(build, store, primary, (build.steps[-1].id,))
+
+
+def _split(build: Builder, store: str, barrier: Barrier) -> Barrier:
+    """Both halves take writes by themselves while one after the other migrates; then what diverged is reconciled."""
+    *others, primary = ordered(build, store, Partition(leader="last"))
+    half = (len(others) + 1) // 2
+    barrier = data_step(build, store, "split", barrier, fatal=True, end=(("split", store),))
+    for members in (others[:half], [*others[half:], primary]):
+        ends = [_member(build, store, member, barrier) for member in members]
+        barrier = tuple(step for end in ends for step in end)
+    return data_step(build, store, "reconcile", barrier, fatal=True, end=(("join", store), ("schema", store, build.versions[store])))
+
+
+def data_step(
+    build: Builder,
+    store: str,
+    action: str,
+    needs: Barrier,
+    fatal: bool = False,
+    end: tuple[Any, ...] = (),
+    guard: Mapping[str, Barrier] | None = None,
+) -> Barrier:
+    """Add an action on a store's primary, as often as its recipe says; the id of the last."""
+    recipe = build.env.services[store].actions[action]  # type: ignore[index]  # an ActionName by construction
+    primary = build.leader(store)
+    machine = build.env.instances[primary][1]
+    for k in range(1, recipe.times + 1):
+        step_id = f"{build.phase('data')}/{store}/{action}" + (f"#{k}" if recipe.times > 1 else "")
+        fields: dict[str, Any] = {"needs": needs, "fatal": fatal, "end": end if k == recipe.times else (), **(guard or {})}
+        fields["no_return"] = build.section == "main" and action in ("migrate", "contract", "reconcile") and not recipe.undo
+        build.add(build.recipe_step(step_id, recipe, store, machine, slowed=primary, **fields))
+        needs = (step_id,)
+    return needs
+
+
+def _undo(build: Builder, store: str, action: str, needs: Barrier, began: Barrier, end: tuple[Any, ...]) -> Barrier:
+    """Add the undo of an action on a store, which takes as long as the action did."""
+    recipe = build.env.services[store].actions[action]  # type: ignore[index]  # an ActionName by construction
+    primary = build.leader(store)
+    step_id, machine = f"{build.phase('data')}/{store}/{action}", build.env.instances[primary][1]
+    build.add(build.recipe_step(step_id, recipe, store, machine, slowed=primary, undo=True, needs=needs, began=began, end=end))
+    return (step_id,)
+
+
+def _member(build: Builder, store: str, member: str, needs: Barrier) -> Barrier:
+    """One member of a store migrates by itself while it is out."""
+    recipe = build.env.services[store].actions["migrate"]
+    steps = chained(build, [Move(member, "migrate", recipe, [("out", member)], [("serve", member)])], ())
+    steps[0] = steps[0].model_copy(update={"needs": needs})
+    data = [f"data/{s.target}/{s.action}" for s in steps]
+    fields = {"fatal": True, "no_return": not recipe.undo}
+    build.add(*(s.model_copy(update={"id": i, **fields}) for s, i in zip(steps, data, strict=True)))
+    return (data[-1],)

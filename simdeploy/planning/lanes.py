@@ -1,0 +1,193 @@
+"""Lanes: the steps that take one instance out, change it, and bring it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import networkx as nx
+
+from simdeploy.environment.durations import ZERO, Distribution
+from simdeploy.environment.models import CHANGING, GIVING, TAKING, Action, HealthCheck
+from simdeploy.plan.steps import Step
+from simdeploy.planning.builder import Builder
+from simdeploy.planning.partition import Partition
+
+Effects = list[tuple[Any, ...]]
+
+
+class Move(NamedTuple):
+    """One step of a lane before it has its neighbours; effects may still be added."""
+
+    target: str
+    action: str
+    recipe: Action | None
+    """None: the wait for the health check."""
+    begin: Effects
+    end: Effects
+
+
+def lane(
+    build: Builder,
+    instance: str,
+    partition: Partition,
+    after: Sequence[str],
+    *,
+    patch: bool = False,
+    hand_over_to: str | None = None,
+    start_needs: tuple[str, ...] = (),
+) -> list[Step]:
+    """One instance's way out and back; `needs` binds the lane, *after* comes before its first step.
+
+    With *patch* its machine is patched and rebooted while everything on it is out. *start_needs* are steps that must
+    have succeeded before the instance starts.
+    """
+    out, change, back = _moves(build, instance, partition, patch)
+    first = [] if hand_over_to is None else [hand_over(build, instance, hand_over_to, after)]
+    return chained(build, [*out, *change, *back], after, first, start_needs)
+
+
+def way_back(build: Builder, instance: str, partition: Partition, *, patch: bool = False, changed: bool = True) -> list[Step]:
+    """The second half of a lane, for an instance that is out or was on its way out: the change, if any, and the way back."""
+    if not changed:
+        return chained(build, _ways_back(build, instance, partition, []), ())
+    _, change, back = _moves(build, instance, partition, patch)
+    return chained(build, [*change, *back], ())
+
+
+def new_lane(build: Builder, instance: str, after: Sequence[str], *, needs: tuple[str, ...] = (), serves: bool = True) -> list[Step]:
+    """An instance on a new machine: allocated, installed, started and, if it *serves*, given to the balancer when healthy."""
+    allocate = Move(instance, "allocate", build.env.actions["allocate"], [], [("out", instance)])
+    changing = _changes(build, instance, upgraded=True, patch=False)
+    back = _ways_back(build, instance, Partition(take_out="drain" if serves else "stop"), changing)
+    if not serves:
+        (back or changing)[-1].end.remove(("serve", instance))
+    return _needing(needs, chained(build, [allocate, *changing, *back], after))
+
+
+def way_out(build: Builder, instance: str, partition: Partition, after: Sequence[str], *, needs: tuple[str, ...] = ()) -> list[Step]:
+    """The first half of a lane: the instance leaves and stays out."""
+    return _needing(needs, chained(build, _ways_out(build, instance, partition, []), after))
+
+
+def release(build: Builder, instance: str, needs: tuple[str, ...]) -> Step:
+    """The machine of an instance that is out is given back."""
+    recipe = build.env.actions.get("release", Action(duration=ZERO))
+    [step] = chained(build, [Move(instance, "release", recipe, [], [("remove", instance)])], ())
+    return step.model_copy(update={"needs": needs})
+
+
+def hand_over(build: Builder, leaving: str, to: str, after: Sequence[str], needs: tuple[str, ...] = (), end: Effects | None = None) -> Step:
+    """The step by which the instance *leaving* gives its lead away: nobody leads while it runs."""
+    service, machine = build.env.instances[leaving]
+    recipe = build.env.services[service].actions["hand_over"]
+    effects = (("lead", service, to), *(end or ()))
+    fields: dict[str, Any] = {"needs": needs, "after": tuple(after), "begin": (("lead", service, None),), "end": effects}
+    return build.recipe_step(f"{build.phase('code')}/{leaving}/hand_over", recipe, leaving, machine, **fields)
+
+
+def chained(
+    build: Builder, moves: Sequence[Move], after: Sequence[str], before: Sequence[Step] = (), start_needs: tuple[str, ...] = ()
+) -> list[Step]:
+    """*moves* as steps, each needing the one before it; what stands *before* comes first."""
+    lane = list(before)
+    patch_only = not any(m.action in CHANGING for m in moves) and any(m.action == "patch" for m in moves)
+    phase = build.phase("patch" if patch_only else "code")
+    counts: dict[tuple[str, str], int] = {}
+    for move in moves:
+        name = (move.target, move.action)
+        times = sum((m.recipe.times if m.recipe else 1) for m in moves if (m.target, m.action) == name)
+        for k in range(1, (move.recipe.times if move.recipe else 1) + 1):
+            counts[name] = counts.get(name, 0) + 1
+            step_id = f"{phase}/{move.target}/{move.action}" + (f"#{counts[name]}" if times > 1 else "")
+            needs = (*(start_needs if move.action == "start" else ()), *([lane[-1].id] if lane else []))
+            fields: dict[str, Any] = {"needs": needs, "after": () if lane else tuple(after)}
+            fields["begin"] = tuple(move.begin) if k == 1 else ()
+            fields["end"] = tuple(move.end) if move.recipe is None or k == move.recipe.times else ()
+            machine = build.env.instances[move.target][1]
+            if move.recipe is not None:
+                lane.append(build.recipe_step(step_id, move.recipe, move.target, machine, **fields))
+            else:
+                check = build.env.services[move.target.split("@")[0]].health_check
+                lane.append(Step(id=step_id, target=move.target, duration=_rise(check), **fields))
+    return lane
+
+
+def _moves(build: Builder, instance: str, partition: Partition, patch: bool) -> tuple[list[Move], list[Move], list[Move]]:
+    """The moves out, of the change, and back; a patch takes all that is on the machine along, callers first."""
+    service, machine = build.env.instances[instance]
+    beside = [i for s in build.env.services if s != service and (i := f"{s}@{machine}") in build.env.instances] if patch else []
+    together = _callers_first(build, [instance, *beside])
+    change = _changes(build, instance, service in build.versions, patch)
+    ways = {one: partition if one == instance else _gentle(build, one) for one in together}
+    out = [move for one in together for move in _ways_out(build, one, ways[one], change)]
+    return out, change, [move for one in reversed(together) for move in _ways_back(build, one, ways[one], change)]
+
+
+def _needing(needs: tuple[str, ...], steps: list[Step]) -> list[Step]:
+    return [steps[0].model_copy(update={"needs": needs}), *steps[1:]]
+
+
+def _callers_first(build: Builder, instances: list[str]) -> list[str]:
+    depth = {name: i for i, name in enumerate(nx.lexicographical_topological_sort(build.env.calls))}
+    return sorted(instances, key=lambda i: depth[build.env.instances[i][0]])
+
+
+def _gentle(build: Builder, instance: str) -> Partition:
+    """How an instance leaves that only shares its machine with the one that is to change."""
+    return Partition(take_out="drain" if "drain" in build.env.services[build.env.instances[instance][0]].actions else "stop")
+
+
+def _changes(build: Builder, instance: str, upgraded: bool, patch: bool) -> list[Move]:
+    service = build.env.instances[instance][0]
+    recipes: list[tuple[str, Action]] = []
+    if upgraded:
+        actions = build.env.services[service].actions
+        recipes += [(a, actions[a]) for a in CHANGING if a in actions]
+    if patch:
+        recipes += [(a, build.env.actions[a]) for a in ("patch", "reboot") if a in build.env.actions]
+        if build.section == "rollback" and not build.env.actions["patch"].undo:
+            recipes = [(a, recipe) for a, recipe in recipes if a != "patch"] or [("return", Action(duration=ZERO))]
+    moves = [Move(instance, action, recipe, [], []) for action, recipe in recipes]
+    for move in moves:
+        if move.action == "install":
+            move.end.append(("version", instance, build.versions[service]))
+    return moves
+
+
+def _ways_out(build: Builder, instance: str, partition: Partition, changing: list[Move]) -> list[Move]:
+    """The moves that take *instance* out; without a recipe it goes when the change begins."""
+    service = build.env.services[build.env.instances[instance][0]]
+    drained = partition.take_out != "stop"
+    gone: Effects = [("out", instance), *([("weight", instance, 1.0)] if partition.weights else [])]
+    moves = [Move(instance, "weigh", service.actions["weigh"], [("weight", instance, float(w))], []) for w in partition.weights]
+    taking = [a for a in TAKING if a in service.actions and (drained or a == "stop")]
+    moves += [Move(instance, action, service.actions[action], [], []) for action in taking]
+    if not taking:
+        changing[0].begin.append(("out" if drained else "kill", instance))
+        return moves
+    by_action = {move.action: move for move in moves if move.action != "weigh"}
+    by_action[taking[0]].begin.append(("drain" if drained and taking[0] != "stop" else "out" if drained else "kill", instance))
+    if drained and taking[0] != "stop":
+        by_action["await_idle" if "await_idle" in taking else "drain"].end.extend(gone)
+        if "stop" in by_action:
+            by_action["stop"].begin.append(("out", instance))
+    return moves
+
+
+def _ways_back(build: Builder, instance: str, partition: Partition, changing: list[Move]) -> list[Move]:
+    """The moves that bring *instance* back; the last one gives it, or the end of the change if there are none."""
+    service = build.env.services[build.env.instances[instance][0]]
+    drained = partition.take_out != "stop"
+    giving = [a for a in GIVING if a in service.actions and (drained or a != "undrain")]
+    moves = [Move(instance, action, service.actions[action], [], []) for action in giving]
+    if service.health_check is not None and "await_healthy" not in giving:
+        moves.append(Move(instance, "await_healthy", None, [], []))
+    (moves or changing)[-1].end.append(("serve", instance))
+    return moves
+
+
+def _rise(check: HealthCheck | None) -> Distribution:
+    """How long a started instance waits for its health check: U((rise - 1) x interval, rise x interval)."""
+    assert check is not None  # only a checked instance waits
+    return Distribution(kind="uniform", parameters=((check.rise - 1) * check.interval_s, check.rise * check.interval_s))

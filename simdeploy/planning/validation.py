@@ -1,0 +1,87 @@
+"""Validation: what is checked where, how well each check tells a bad release, and what is done when one says no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from simdeploy.environment.base import Frozen
+from simdeploy.environment.durations import ZERO, Distribution, Duration
+from simdeploy.environment.models import Argv, Name, did_you_mean
+from simdeploy.errors import Problem
+from simdeploy.plan.steps import Gate, Reaction, Step, Subject
+from simdeploy.units import Fraction, Seconds
+
+Place = Literal["canary", "batch", "tier", "code", "end"]
+"""canary: after the first of several batches of a tier; batch: after each; tier: after the last one of each tier;
+code: when all code is new, before a schema contracts; end: after everything."""
+
+
+class Check(Frozen):
+    """One look at the release: how long it takes and how well it tells a bad one from a good one."""
+
+    of: Subject = "primary"
+    """The scenarios that the release brings, those that it must not break, the few that matter most, or what monitoring
+    saw: that finds nothing while no monitor watches a service that may be bad."""
+    duration: Duration = ZERO
+    """How long the look takes."""
+    sensitivity: Fraction = 1.0
+    """Chance that it finds a bad release that serves anywhere."""
+    false_alarms: Fraction = 0.0
+    """Chance that it takes a good release, or one that does not serve yet, for bad."""
+    command: Argv = ()
+    """The words of the command that looks, without a shell; it exits 0 for good. Without one a person looks."""
+
+
+class Checkpoint(Frozen):
+    """Where the release is checked, and what is done when a check says no."""
+
+    after: Place
+    """Where in the plan."""
+    checks: tuple[Name, ...] = Field(min_length=1)
+    """Those of the scenario's checks that are made side by side; any of them may say no."""
+    bake_s: Seconds = Field(default=0.0, alias="bake")
+    """How long the release serves before they look."""
+    on_bad: Reaction = "rollback"
+    """rollback: back to the old version; forward: a fix, the same batches again, the checks again; halt: stop and page."""
+    rounds: int = Field(default=1, ge=1, le=9)
+    """Of on_bad: forward: how many fixes are tried."""
+    then: Literal["rollback", "halt"] = "rollback"
+    """Of on_bad: forward: what is done when the last fix is found bad as well."""
+
+    def reaction(self, round_: int) -> Reaction:
+        """What a check that says no does in the main section (0) or in a forward round."""
+        return self.then if self.on_bad == "forward" and round_ >= self.rounds else self.on_bad
+
+
+def checkpoint_problems(points: Sequence[Checkpoint], known: Mapping[str, Check]) -> list[Problem]:
+    """Every rule that *points* break; paths begin at their list."""
+    found: list[Problem] = []
+    for i, point in enumerate(points):
+        for j, name in enumerate(point.checks):
+            if name not in known:
+                way_out = did_you_mean(name, list(known)) if known else "describe it under the scenario's 'checks'"
+                found.append(Problem((i, "checks", j), f"{name!r} is no check; {way_out}"))
+        odd = [key for key in ("rounds", "then") if point.on_bad != "forward" and key in point.model_fields_set]
+        found += [Problem((i, key), f"{key!r} belongs to on_bad: forward, here it is {point.on_bad}; drop {key!r}") for key in odd]
+    return found
+
+
+def checkpoint_steps(
+    point: Checkpoint, checks: Mapping[str, Check], label: str, number: int, phase: str, round_: int, after: tuple[str, ...]
+) -> list[Step]:
+    """The bake, if any, and the gates of one checkpoint that come *after* these steps; its *number* makes the ids unique."""
+    steps: list[Step] = []
+    if point.bake_s:
+        bake = Distribution(kind="fixed", parameters=(point.bake_s,))
+        steps.append(Step(id=f"{phase}/{label}/bake#{number}", after=after, duration=bake))
+        after = (steps[0].id,)
+    for name in point.checks:
+        check = checks[name]
+        gate = Gate(of=check.of, sensitivity=check.sensitivity, false_alarms=check.false_alarms, reaction=point.reaction(round_))
+        end = (("validated",),) if point.after == "end" else ()
+        step_id = f"{phase}/{label}/{name}#{number}"
+        steps.append(Step(id=step_id, kind="gate", after=after, duration=check.duration, gate=gate, end=end, run=check.command))
+    return steps
