@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simdeploy.environment.durations import fixed
 from simdeploy.environment.models import Environment
 from simdeploy.plan.measurement import metrics_of
-from simdeploy.plan.plan import Crash, Plan, Start
+from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
@@ -28,6 +28,8 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.env = plan.environment
+        self.release = plan.release
+        self.is_bad = False
         self.names = list(self.env.instances)
         self.service = {i: self.env.services[s] for i, (s, _) in self.env.instances.items()}
         self.members = {s: self.env.members(s) for s in self.env.services}
@@ -77,13 +79,17 @@ class World:
         upgraded_first = self.env.services[s].election.prefer == "upgraded"
         return sorted(serving, key=lambda i: upgraded_first and self.version[i] == self.service[i].version)
 
-    def error_free(self) -> float:
+    def error_free(self, if_good: bool = False) -> float:
         share = 1.0
         for s in self.env.critical:
             dead = sum(self.weight[i] for i in self.members[s] if self.mode[i] == "dead")
             there = sum(self.weight[i] for i in self.serving(s))
             if dead and self.env.services[s].retry == "none":
                 share *= (1 - dead / (dead + there)) ** self.env.visits[s]
+            if there and self.is_bad and not if_good:
+                taking = [i for i in self.serving(s) if s not in self.leader or s in self.split or i == self.leader[s]]
+                new = sum(self.weight[i] for i in taking if self.version[i] == "2")
+                share *= (1 - self.release.error_share * new / (sum(self.weight[i] for i in taking) or 1)) ** self.env.visits[s]
         return share
 
     def held(self) -> dict[str, float]:
@@ -211,20 +217,8 @@ def told(plan: Plan, trace: Any) -> Told:
     steps = {s.id: s for s in plan.steps}
     machines = [m.name for m in plan.environment.machines]
     steady = start.capacity()
-    sums = dict.fromkeys(
-        (
-            "divergent_writes",
-            "downtime_s",
-            "brownout_s",
-            "failed_requests",
-            "lost_capacity",
-            "single_fault_s",
-            "blind_s",
-            "unobserved_change_s",
-            "skew_s",
-        ),
-        0.0,
-    )
+    summed = ("downtime_s", "brownout_s", "failed_requests", "bad_release_requests", "lost_capacity", "single_fault_s", "skew_s")
+    sums = dict.fromkeys((*summed, "divergent_writes", "blind_s", "unobserved_change_s"), 0.0)
     machine_s, makespan, now, lowest, cut = 0.0, 0.0, 0.0, math.inf, 0.0
     before, drains, begins, reconciled = start.held(), {}, {}, 0.0
 
@@ -241,6 +235,7 @@ def told(plan: Plan, trace: Any) -> Told:
             "downtime_s": c == 0 < demand,
             "brownout_s": 0 < c < demand,
             "failed_requests": demand - min(demand * world.error_free(), c),
+            "bad_release_requests": min(demand * world.error_free(if_good=True), c) - min(demand * world.error_free(), c),
             "lost_capacity": max(0.0, steady - c),
             "single_fault_s": demand > 0 and min([c, *losses]) < demand,
             "blind_s": world.is_blind(),
@@ -276,6 +271,8 @@ def told(plan: Plan, trace: Any) -> Told:
         elif record.kind == "elected":
             world.check_election(subject, now, ends=True)
             world.leader[subject] = world.ranked(subject)[0]
+        elif record.kind == "bad_release":
+            world.is_bad = True
         elif record.kind == "demand":
             world.demand = float(record.value)
         elif record.kind != "aborted":
@@ -291,6 +288,9 @@ def told(plan: Plan, trace: Any) -> Told:
         "machine_hours": machine_s / 3600,
         "out_at_end": sum(m not in ("absent", "serving") for m in world.mode.values()),
     }
+
+
+LIVES = st.sampled_from([{}, {}, {"mtbf_s": 100.0, "repair": 20.0}, {"mtbf_s": 400.0}])
 
 
 def _cut(hold: Any, began: float, n: float, timeout_s: float, ended: float) -> float:
@@ -337,7 +337,7 @@ def environments(draw: Any) -> Environment:
     return Environment.model_validate(
         {
             "name": "plain",
-            "machines": [*({"name": n, "hosted": n in ("lb0", "mon1")} for n in names), {"name": "bare"}],
+            "machines": [*({"name": n, "hosted": n in ("lb0", "mon1"), **draw(LIVES)} for n in names), {"name": "bare"}],
             "entry": "lb",
             "services": services,
             "demand": demand,
@@ -369,6 +369,7 @@ def plans(draw: Any) -> Plan:
     return Plan(
         environment=env, steps=tuple(steps), start=Start(absent=absent), horizon_s=draw(st.sampled_from([None, 150.0])),
         crashes=tuple(draw(st.lists(one, max_size=2))), after_crash=draw(st.sampled_from(["retry", "abort"])),
+        release=Release(p_bad=draw(st.sampled_from([0.0, 0.7])), error_share=0.4),
     )  # fmt: skip
 
 

@@ -68,7 +68,17 @@ def _count_machines(document: Document) -> None:
         for j, i in reversed(list(enumerate(origins))):
             if j != i:
                 document.stands_for(("machines", j), ("machines", i))
+        _count_inputs(document, origins)
     document.data["machines"] = machines
+
+
+def _count_inputs(document: Document, origins: list[int]) -> None:
+    """Marks on a machine of the list are marks on all machines that it stands for: `machines.3-7.mtbf`."""
+    for path in [p for p in document.inputs if p[0] == "machines" and len(p) > 1]:
+        made = [j for j, i in enumerate(origins) if i == path[1]]
+        mark = document.inputs.pop(path)
+        if made:
+            document.inputs["machines", made[0] if len(made) == 1 else f"{made[0]}-{made[-1]}", *path[2:]] = mark
 
 
 def _counted(document: Document, i: int, machine: dict[str, Any]) -> list[Any]:

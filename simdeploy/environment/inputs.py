@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from simdeploy.environment.base import Frozen
@@ -29,7 +30,7 @@ def input_text(env: Environment, at: str) -> str | None:
     value: Any = env
     name, rest = "", at
     while not _ends(value, rest):
-        name, rest = _first(value, rest)
+        (name, *_), rest = _first(value, rest)
         value = _parts(value)[name]
     return _text(value, name)
 
@@ -62,21 +63,27 @@ def _parts(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _first(value: Any, rest: str) -> tuple[str, str]:
-    """The part of *value* in which the path *rest* goes on, and how; keys may have dots of their own."""
+def _first(value: Any, rest: str) -> tuple[list[str], str]:
+    """The parts of *value* in which the path *rest* goes on, and how: one, or those of counted machines (`3-7`).
+
+    Keys may have dots of their own.
+    """
     fields = type(value).model_fields if isinstance(value, Frozen) else {}
     known = {fields[name].alias or name if name in fields else name: name for name in _parts(value)}
+    head, _, tail = rest.partition(".")
+    if isinstance(value, tuple) and (span := re.fullmatch(r"(\d+)-(\d+)", head)) and span[2] in known:
+        return [str(i) for i in range(int(span[1]), int(span[2]) + 1)], tail
     key = max((k for k in known if f"{rest}.".startswith(f"{k}.")), key=len, default=None)
     if key is None:
         raise StudyError(f"the environment has nothing at {rest!r}; {did_you_mean(rest.partition('.')[0], list(known))}")
-    return known[key], rest[len(key) + 1 :]
+    return [known[key]], rest[len(key) + 1 :]
 
 
 def _altered(value: Any, name: str, rest: str, factor: float) -> Any:
     if _ends(value, rest):
         return _scaled(value, name, factor)
-    part, rest = _first(value, rest)
-    return _rebuilt(value, {part: _altered(_parts(value)[part], part, rest, factor)})
+    names, rest = _first(value, rest)
+    return _rebuilt(value, {name: _altered(_parts(value)[name], name, rest, factor) for name in names})
 
 
 def _scaled(value: Any, name: str, factor: float) -> Any:

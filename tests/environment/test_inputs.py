@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from simdeploy.environment.durations import fixed
+from simdeploy.environment.files import load_environment
 from simdeploy.environment.inputs import input_text, scaled_input
 from simdeploy.environment.models import Environment
 from simdeploy.errors import StudyError
@@ -104,3 +105,30 @@ def test_nothing_else_is_altered():
 
     assert fixed(0.0) == altered.services["web.front"].actions["install"].retry_delay
     assert env == environment()
+
+
+COUNTED = """
+name: shop
+machines:
+  - {name: "web{n}", count: 3, mtbf: {value: 90 d, assumed: a guess}, repair: {fixed: 4 h, measured: tickets}}
+  - {name: sql1, mtbf: {value: 1000 h, assumed: data sheet}}
+entry: web
+demand: {rate: 10 req/s}
+services:
+  web: {on: ["web*"], capacity: 100 req/s, calls: {sql: 1}}
+  sql: {role: datastore, on: [sql1]}
+"""
+
+
+def test_a_mark_on_counted_machines_is_one_input_of_them_all_and_later_machines_keep_theirs(tmp_path):
+    (tmp_path / "shop.yaml").write_text(COUNTED)
+    env = load_environment(tmp_path / "shop.yaml")
+
+    assert ["machines.0-2.mtbf", "machines.0-2.repair", "machines.3.mtbf"] == sorted(i.at for i in env.inputs)
+    assert ["90 d", "4 h", "41.7 d"] == [input_text(env, f"machines.{at}") for at in ("0-2.mtbf", "0-2.repair", "3.mtbf")]
+    doubled = scaled_input(env, "machines.0-2.mtbf", 2.0)
+    assert [180 * 86400.0] * 3 + [3.6e6] == [m.mtbf_s for m in doubled.machines]
+    assert [8 * 3600.0] * 3 == [m.repair.mean_s for m in scaled_input(env, "machines.0-2.repair", 2.0).machines[:3]]
+    assert [90 * 86400.0] * 3 + [1.8e6] == [m.mtbf_s for m in scaled_input(env, "machines.3.mtbf", 0.5).machines]
+    with pytest.raises(StudyError, match="nothing at"):
+        scaled_input(env, "machines.0-4.mtbf", 2.0)

@@ -13,7 +13,7 @@ PLANS = pathlib.Path(__file__).parent / "plans"
 
 SAME = ("id", "kind", "section", "needs", "after", "began", "done", "undone", "on", "pools", "p_fail", "retries", "retry_delay",
         "slow", "no_return", "fatal", "run", "check", "expects")  # fmt: skip
-READ = ("services", "instances", "entry", "demand", "zones", "cells", "forbidden", "queue")
+READ = ("services", "instances", "entry", "demand", "zones", "cells", "forbidden", "mtbf", "queue")
 COPIED = ("role", "retry", "silent", "failover", "balancing", "serves", "observes")
 
 
@@ -49,13 +49,25 @@ def _environment(env: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, 
     queue = {} if env.get("queue") is None else {"excess": "queue", "patience_s": env["queue"]}
     return {
         "name": "reference",
-        "machines": [{"name": m, "zone": env["zones"].get(m)} for m in machines],
+        "machines": [{"name": m, "zone": env["zones"].get(m), **_life(m, env.get("mtbf", {}).get(m))} for m in machines],
         "entry": env["entry"],
         "services": {name: _service(name, s, env["instances"]) | {"accepts": accepts.get(name, {})} for name, s in env["services"].items()},
         "cells": _cells(env["cells"], env["instances"]),
         "mixing": "errors" if env["forbidden"] else "none",
         "demand": {"steps": [{"at_s": at, "rate_per_s": rate} for at, rate in env["demand"]], **queue},
     }
+
+
+def _life(machine: str, given: Any) -> dict[str, Any]:
+    """The mtbf of a machine, alone or in a list with its repair; a number that is infinite stands for none."""
+    match [given] if not isinstance(given, list) else given:
+        case [None]:
+            return {}
+        case [int() | float() as mtbf_s, *repair] if len(repair) <= 1:
+            life = {"mtbf_s": mtbf_s, "repair": repair[0] if repair and repair[0] != math.inf else None}
+            return {} if math.isinf(mtbf_s) else life
+        case _:
+            raise NotImplementedError(f"this adapter does not read the mtbf {given!r} of {machine!r}; it reads mtbf or [mtbf, repair]")
 
 
 def _cells(given: dict[str, Any], instances: dict[str, str]) -> dict[str, Any]:

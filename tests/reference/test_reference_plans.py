@@ -12,7 +12,7 @@ from simdeploy.plan.measurement import metrics_of
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
 from tests.builders import run
-from tests.reference.adapter import PLANS, read
+from tests.reference.adapter import PLANS, _life, read
 
 FILES = sorted(PLANS.glob("*.json"))
 
@@ -71,7 +71,6 @@ def test_forbidden_pairs_fail_the_requests_in_which_they_meet(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"mtbf": {"web1": 3600}}, "mtbf"),
         ({"shards": 2}, "shards"),
         ({"cells": {"a": {"web@web1": 1}}}, "cells such as a: "),
         ({"forbidden": [["web", 1]]}, r"forbidden pairs such as \['web', 1\]"),
@@ -80,3 +79,25 @@ def test_forbidden_pairs_fail_the_requests_in_which_they_meet(tmp_path):
 def test_what_the_adapter_does_not_read_it_refuses_by_name(tmp_path, fields, says):
     with pytest.raises(NotImplementedError, match=says):
         with_environment(tmp_path, **fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [(3600.0, (3600, None)), ([3600, 60], (3600, 60)), ([3600, ["exponential", 60]], (3600, 60)), (None, (None, None))],
+)
+def test_the_adapter_reads_how_long_machines_live(tmp_path, given, read_as):
+    document = json.loads(FILES[0].read_text())
+    machine = next(iter(document["plan"]["env"]["instances"].values()))
+    document["plan"]["env"]["mtbf"] = {} if given is None else {machine: given}
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+
+    boxes = read(tmp_path / "plan.json")[0].environment.machines
+
+    lives = {m.name: (m.mtbf_s, m.repair and m.repair.mean_s) for m in boxes}
+    assert read_as == lives[machine]
+    assert {(None, None)} == {life for name, life in lives.items() if name != machine}
+
+
+def test_the_adapter_refuses_a_life_of_another_shape_by_name():
+    with pytest.raises(NotImplementedError, match="of 'web1'"):
+        _life("web1", {"mean": 3600})

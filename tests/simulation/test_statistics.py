@@ -163,3 +163,30 @@ def test_what_is_better_higher_dominates_by_being_higher():
 
     assert "other" == dominator(("availability",), low, high)
     assert dominator(("availability",), high, low) is None
+
+
+@pytest.mark.parametrize(("events", "of"), [(0, 1), (0, 50), (50, 50), (1, 1), (3, 40), (39, 40), (200, 1000)])
+def test_the_interval_of_a_probability_is_the_exact_one_of_the_binomial_sum(events, of):
+    """At its low end as many events or more have a chance of 2.5 %, at its high end as many or fewer have."""
+    ended = np.array([1.0] * events + [0.0] * (of - events))
+    row = outcome(halted=ended).summary().loc["halted"]
+
+    def at_most(k: int, p: float) -> float:
+        return math.fsum(binomial(i, of, p) for i in range(k + 1))
+
+    assert events / of == row["mean"]
+    assert (0 if events == 0 else pytest.approx(0.025)) == (row["ci95_low"] if events == 0 else 1 - at_most(events - 1, row["ci95_low"]))
+    assert (1 if events == of else pytest.approx(0.025)) == (row["ci95_high"] if events == of else at_most(events, row["ci95_high"]))
+
+
+def test_a_probability_that_never_happened_stands_as_a_bound_in_both_forecasts(ranked):
+    """None in 400 runs: 1 - 0.025^(1/400), and all of 400: 0.025^(1/400)."""
+    never, always = 1 - 0.025 ** (1 / 400), 0.025 ** (1 / 400)
+    said = json.loads(outcome(makespan_s=RANKS, success=np.ones(400)).to_json())["metrics"]
+    compared = ranked.to_dict()["strategies"][0]["metrics"]
+    framed = ranked.frame().set_index(["strategy", "metric"]).loc[("all-at-once", "stuck")]
+
+    assert (0, pytest.approx(never)) == (said["stuck"]["ci95_low"], said["stuck"]["ci95_high"])
+    assert (pytest.approx(always), 1) == (said["success"]["ci95_low"], said["success"]["ci95_high"])
+    assert [0, pytest.approx(never)] == compared["stuck"]["ci95"]
+    assert (0, pytest.approx(never)) == (framed["ci95_low"], framed["ci95_high"])
