@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 GRID = 600
 """Moments at which a band is drawn."""
+ONE_COLUMN = 6
+"""Strategies up to which the panels of capacity stand below each other."""
 GANTT_ROWS = 60
 """Steps that a Gantt chart shows at most; a larger plan shows its first ones."""
 COLOURS = {
@@ -50,6 +52,8 @@ PANELS = ("downtime_s", "failed_requests", "makespan_s")
 """The metrics that have a panel each where strategies are put side by side."""
 LINES = ("#1f5f99", "#c44536", "#6a994e", "#e09f3e", "#8d5a97", "#2a9d8f", "#6b6b6b", "#b5651d")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+PALETTE = 48
+"""Colours of a small picture."""
 DECADES = 2
 """Powers of ten from which on values are drawn on a logarithmic axis."""
 MARKS_S = (0.001, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400)
@@ -75,10 +79,12 @@ def capacity_figure(comparison: Comparison) -> Figure:
     outcomes = comparison.outcomes
     end_s = 1.05 * max(float(np.quantile(o.values["makespan_s"], 0.95)) for o in outcomes.values())
     highest = max(float(p.capacity[np.isfinite(p.capacity)].max(initial=0.0)) for o in outcomes.values() for p in o.paths)
-    figure = _figure(8.5, 0.9 + 1.35 * len(outcomes))
-    axes = figure.subplots(len(outcomes), 1, sharex=True, squeeze=False)[:, 0]
+    columns = 1 if len(outcomes) <= ONE_COLUMN else 2
+    lines = -(-len(outcomes) // columns)
+    figure = _figure(8.5 if columns == 1 else 11, 0.9 + 1.35 * lines)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     scale, unit = _time_scale(end_s)
-    for ax, (name, outcome) in zip(axes, outcomes.items(), strict=True):
+    for ax, (name, outcome) in zip(panels.flat, outcomes.items(), strict=False):
         _band(ax, outcome, end_s, scale)
         ax.set_ylim(0, 1.15 * highest)
         ax.set_xlim(0, end_s / scale)
@@ -86,10 +92,14 @@ def capacity_figure(comparison: Comparison) -> Figure:
         ax.set_title(f"{name}{mark}", loc="left", fontsize=9, fontweight="bold" if mark else "normal")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8)
+    for spare in panels.flat[len(outcomes) :]:
+        spare.remove()
+    for ax in panels.flat[max(0, len(outcomes) - columns) : len(outcomes)]:
+        ax.tick_params(labelbottom=True)
+        ax.set_xlabel(f"time since the start [{unit}]", fontsize=9)
     figure.supylabel("req/s at the front door", fontsize=9)
-    axes[-1].set_xlabel(f"time since the start [{unit}]", fontsize=9)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=4, fontsize=8, frameon=False)
+    shown = {label: handle for ax in panels.flat[: len(outcomes)] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(shown.values()), list(shown), loc="outside upper right", ncols=6, fontsize=8, frameon=False)
     return figure
 
 
@@ -173,7 +183,7 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
         ax.broken_barh([(start / scale, max(end - start, 0.002 * end_s) / scale)], (row - 0.38, 0.76), color=COLOURS[kind])
         ax.text(end / scale + 0.006 * end_s / scale, row, format_s(end - start), va="center", fontsize=6.5, color="#444444")
     ax.set_yticks(range(len(shown)), [s.id.partition("/")[2] or s.id for s in shown], fontsize=7)
-    ax.invert_yaxis()
+    ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 1.09 * end_s / scale)
     ax.set_xlabel(f"time since the start [{unit}]", fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
@@ -208,18 +218,34 @@ def save_figures(comparison: Comparison, folder: str | pathlib.Path, formats: Se
     return written
 
 
+def save_small(figure: Figure, path: pathlib.Path) -> None:
+    """Write *figure* as a PNG with a palette, a third of the size; the same picture is the same file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    Image.open(buffer).convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def _band(ax: Axes, outcome: Outcome, end_s: float, scale: float) -> None:
     """Capacity's median and middle 90 % on a grid of moments, and demand."""
-    grid = np.linspace(0, end_s, GRID)
+    one = outcome.paths[0]
+    grid = np.union1d(np.linspace(0, end_s, GRID), one.times[one.times <= end_s])
     capacity = np.array([_at(p.times, p.capacity, grid) for p in outcome.paths])
     low, middle, high = np.quantile(capacity, (0.05, 0.5, 0.95), axis=0, method="inverted_cdf")
-    demand = _at(outcome.paths[0].times, outcome.paths[0].demand, grid)
-    ax.fill_between(grid / scale, low, high, step="post", color=COLOURS["capacity"], alpha=0.2, linewidth=0, label="90 % of the runs")
-    ax.step(grid / scale, middle, where="post", color=COLOURS["capacity"], linewidth=1.3, label="capacity (median)")
-    one = outcome.paths[0]
-    times, course = np.append(one.times, end_s) / scale, np.append(one.capacity, one.capacity[-1])
-    ax.step(times, course, where="post", color=COLOURS["one"], linewidth=0.7, label="one run")
-    ax.step(grid / scale, demand, where="post", color=COLOURS["demand"], linewidth=1.1, linestyle="--", label="demand")
+    demand = _at(one.times, one.demand, grid)
+    at = grid / scale
+    ax.fill_between(
+        at, np.minimum(middle, demand), demand, step="post", color=COLOURS["demand"], alpha=0.25, linewidth=0, label="not served"
+    )
+    if (low < high).any():
+        ax.fill_between(at, low, high, step="post", color=COLOURS["capacity"], alpha=0.2, linewidth=0, label="90 % of the runs")
+        times, course = np.append(one.times, end_s) / scale, np.append(one.capacity, one.capacity[-1])
+        ax.step(times, course, where="post", color=COLOURS["one"], linewidth=0.7, label="one run")
+    ax.step(at, middle, where="post", color=COLOURS["capacity"], linewidth=1.3, label="capacity (median)")
+    ax.step(at, demand, where="post", color=COLOURS["demand"], linewidth=1.1, linestyle="--", label="demand")
+    done = float(np.median(outcome.values["makespan_s"])) / scale
+    ax.axvline(done, color=COLOURS["one"], linewidth=0.9, linestyle=(0, (1, 1.5)), label="plan ends (median)")
 
 
 def _at(times: NDArray[np.float64], values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ def write(scenarios: pathlib.Path, target: pathlib.Path) -> list[pathlib.Path]:
         }
         for name, figure in pictures.items():
             written.append(folder / f"{name}.png")
-            figure.savefig(written[-1], dpi=90, metadata={"Software": None})
+            figures.save_small(figure, written[-1])
         written.append(target / f"{name_of(path)}.md")
         written[-1].write_text(report(comparison, path), encoding="utf-8")
     return written

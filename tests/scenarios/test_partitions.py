@@ -68,7 +68,7 @@ BATCHES: Figures = {
 }  # fmt: skip
 
 # three hands work on three lanes to their end before they begin another: four rounds of 200 s, whatever the batches
-FORKS: Figures = dict.fromkeys(("thirds", "halves", "all-at-once"), {"makespan_s": 800, "capacity_min": 900, "failed_requests": 0})
+FORKS: Figures = {name: {"makespan_s": 800, "capacity_min": 900, "failed_requests": 0} for name in ("thirds", "halves", "all-at-once")}
 
 # 100 req/s; middle lanes 10 + 10 + 120 + 20 = 160 s, 150 s without the drain; three of them, then two web lanes of 200 s.
 # A hand-over takes 2 s, an election 5 s, a lease runs out after 10 s. The leader is the second of the list.
