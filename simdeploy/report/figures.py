@@ -236,7 +236,7 @@ def _band(ax: Axes, outcome: Outcome, end_s: float, scale: float) -> None:
     demand = _at(one.times, one.demand, grid)
     at = grid / scale
     ax.fill_between(
-        at, np.minimum(middle, demand), demand, step="post", color=COLOURS["demand"], alpha=0.25, linewidth=0, label="not served"
+        at, np.minimum(middle, demand), demand, step="post", color=COLOURS["demand"], alpha=0.25, linewidth=0, label="demand above capacity"
     )
     if (low < high).any():
         ax.fill_between(at, low, high, step="post", color=COLOURS["capacity"], alpha=0.2, linewidth=0, label="90 % of the runs")
