@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 
 from simdeploy.environment.overview import tiers
@@ -17,8 +18,8 @@ REPLICATIONS, SEED = 1000, 1
 
 
 def scenario_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The scenario files below *folder*, sorted: those whose text names strategies."""
-    return sorted(p for p in folder.rglob("*.yaml") if "\nstrategies:" in p.read_text(encoding="utf-8"))
+    """The scenario files below *folder*, sorted: those whose text says which scenario they are."""
+    return sorted(p for p in folder.rglob("*.yaml") if re.search("^scenario:", p.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def name_of(path: pathlib.Path) -> str:

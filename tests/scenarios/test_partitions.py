@@ -7,12 +7,19 @@ until it is healthy), 170 s without one. A new box comes in 60 + 120 + 20 + 20 =
 
 from __future__ import annotations
 
+import itertools
 import pathlib
+import re
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from simdeploy.planning.batches import Rounding, Word
+from simdeploy.planning.built_in import BUILT_IN
 from simdeploy.planning.loading import load_scenario
+from simdeploy.planning.partition import Partition
+from simdeploy.planning.slices import SliceWord
 from simdeploy.planning.upgrade import build_plans
 from simdeploy.report.reports import scenario_files
 from simdeploy.simulation.outcome import Outcome, simulate_all
@@ -20,7 +27,7 @@ from simdeploy.study.comparison import compare
 
 FOLDER = pathlib.Path(__file__).parents[2] / "scenarios" / "partitions"
 FILES = {path.stem.removeprefix("upgrade-"): path for path in scenario_files(FOLDER)}
-REPLICATIONS = 100
+PAGE = (FOLDER.parents[1] / "docs" / "partitions.md").read_text(encoding="utf-8")
 Figures = dict[str, dict[str, float]]
 
 # demand 250, four boxes of 100: one out leaves 300, three out leave 100; H = 1800 s
@@ -200,3 +207,53 @@ def test_a_stopped_box_fails_what_meets_it_until_the_health_check_notices():
 
     assert 2000 <= failed.min() and failed.max() <= 3000
     assert pytest.approx(2500, abs=4 * 7.3) == failed.mean()
+
+
+def tables() -> list[tuple[str, list[str], list[list[str]]]]:
+    """(scenario, metrics, rows) of each table of figures in the page, below the scenario's name."""
+    found: list[tuple[str, list[str], list[list[str]]]] = []
+    scenario, lines = "", iter(PAGE.splitlines())
+    for line in lines:
+        scenario = (re.findall(r"partitions/upgrade-([\w-]+)\.yaml", line) or [scenario])[-1]
+        if line.startswith("| strategy |"):
+            metrics = re.findall(r"`(\w+)`", line)
+            next(lines)
+            rows = list(itertools.takewhile(lambda row: row.startswith("|"), lines))
+            found.append((scenario, metrics, [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]))
+    return found
+
+
+def test_the_figures_in_the_page_are_those_of_the_simulator():
+    shown: dict[str, set[str]] = {}
+    for scenario, metrics, rows in tables():
+        found = outcomes(scenario)
+        for row in rows:
+            shown.setdefault(scenario, set()).add(row[0])
+            for metric, cell in zip(metrics, row[-len(metrics) :], strict=True):
+                if not cell.startswith("about"):  # chance, tested above
+                    assert pytest.approx(float(cell.replace(",", "")), abs=5e-5) == found[row[0]].values[metric][0], (
+                        scenario,
+                        row[0],
+                        metric,
+                    )
+
+    assert {name: set(figures) for name, (_, figures) in BY_HAND.items()} == shown
+
+
+def test_every_shipped_partition_has_its_picture_in_the_page():
+    few = {"front-end-retry", "batches-forks", "quorum-of-three", "patch-onebox"}  # the same picture, or none worth one
+
+    assert {name for name in BY_HAND if f"partitions-upgrade-{name}/capacity.png" in PAGE} == set(BY_HAND) - few
+
+
+def test_every_key_word_and_built_in_strategy_of_partitions_stands_in_the_page():
+    fields = Partition.model_fields
+    words = {field.alias or key for key, field in fields.items()} | set(BUILT_IN) | set(get_args(SliceWord)) | set(get_args(Word))
+    words |= {value for key in ("take_out", "leader", "migration") for value in literals(fields[key].annotation)} | set(get_args(Rounding))
+
+    assert set() == {word for word in words if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", PAGE)}
+
+
+def literals(annotation: object) -> set[str]:
+    """The words of a Literal, optional or not."""
+    return {word for part in (annotation, *get_args(annotation)) for word in get_args(part) if isinstance(word, str)}
