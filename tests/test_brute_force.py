@@ -60,7 +60,7 @@ class World:
         if service.role == "leader_elected":
             there = [i for i in there if i == self.leader[s]] or (self.ranked(s, lost)[:1] if self.leader[s] and lost else [])
             through = service.elected_through
-            if lost and through and not self.tier(through, lost) and (self.tier(through, "") or self.leader[s] not in there):
+            if lost and through and not self.tier(through, lost) and (self.tier(through, "none") or self.leader[s] not in there):
                 there = []
         if service.role == "datastore" and s not in self.split:
             settles = lost and service.failover == "automatic"

@@ -217,20 +217,27 @@ class FactBook:
         self, gone: list[Group], pools: list[list[Group]], leaders: list[int | None], capacities: list[float], split: Set[int]
     ) -> list[float]:
         """Cap of every pool when one instance of each group in *gone* is out and a new leader has been found."""
-        after = capacities.copy()
-        leaderless = set()
-        for p in {self.layout.group_pool[g.group] for g in gone}:
-            s, left = self.layout.pool_service[p], [g for g in pools[p] if g not in gone]
+
+        def without(p: int) -> list[Group]:
+            left = [g for g in pools[p] if g not in gone]
             for g in (g for g in gone if self.layout.group_pool[g.group] == p):
                 left += [g._replace(size=g.size - 1)] * (g.size > 1) + [g._replace(mode=OUT, size=1)]
-            leader = self._next_leader(s, left, leaders[s])
-            after[p] = self._capacity(s, left, leader, s in split)
-            if leader != leaders[s]:
-                leaderless.add(s)
+            return left
+
+        def settled(p: int, pool: list[Group]) -> tuple[float, int | None]:
+            s = self.layout.pool_service[p]
+            leader = self._next_leader(s, pool, leaders[s])
+            return self._capacity(s, pool, leader, s in split), leader
+
+        after, leaderless = capacities.copy(), set()
+        for p in {self.layout.group_pool[g.group] for g in gone}:
+            after[p], leader = settled(p, without(p))
+            if leader != leaders[self.layout.pool_service[p]]:
+                leaderless.add(p)
         pool_of = self.layout.regions[0][1]  # what has a leader is in no cell, so it has one pool
-        for s, store in self._electing:
-            if after[pool_of[store]] == 0 and (capacities[pool_of[store]] > 0 or s in leaderless):
-                after[pool_of[s]] = 0.0  # its lease runs out, or nobody can be elected
+        for s, store in ((pool_of[s], pool_of[store]) for s, store in self._electing):
+            if settled(store, without(store))[0] == 0 and (s in leaderless or settled(store, pools[store])[0] > 0):
+                after[s] = 0.0  # its lease runs out, or nobody can be elected
         return after
 
     def _next_leader(self, s: int, groups: list[Group], leader: int | None) -> int | None:

@@ -108,7 +108,7 @@ class Layout:
         """Of each store: the services whose leaders are elected through it."""
         self.conditions: list[Condition] = [Condition(ABSENT, "", 0.0)]
         self._codes: dict[Condition, int] = {}
-        self._changed: dict[tuple[int, str], dict[Any, int]] = {}
+        self._changed: dict[tuple[Any, ...], int] = {}
         self.modes: list[dict[int, int]] = [{} for _ in range(6)]
         """Of each mode: code of a condition -> code of the same one in that mode."""
         self._number_pools(env)
@@ -207,7 +207,11 @@ class Layout:
 
     def changed(self, code: int, **change: Any) -> int:
         """The code of the condition *code* with another version, factor or weight."""
-        return self.code(self.conditions[code]._replace(**change))
+        key = (code, *change.items())
+        new = self._changed.get(key)
+        if new is None:
+            new = self._changed[key] = self.code(self.conditions[code]._replace(**change))
+        return new
 
     def _compile(self, step: Step, effects: tuple[Effect, ...]) -> tuple[Operation, ...]:
         return tuple(self._operation(effect) for effect in effects)

@@ -23,6 +23,7 @@ from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.steps import MAIN, ROLLBACK, Seconds, Step
 from simdeploy.tables import html_table
+from simdeploy.units import Fraction
 
 ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join")
 """Verbs that change a service as a whole: a datastore, of `lead` also another one with a leader."""
@@ -44,11 +45,11 @@ class Start(Frozen):
 class Release(Frozen):
     """How likely the new versions are bad, and what they then do."""
 
-    p_bad: float = Field(default=0.0, ge=0, le=1)
+    p_bad: Fraction = 0.0
     """Of the versions that the main section brings."""
-    p_bad_fix: float = Field(default=0.0, ge=0, le=1)
+    p_bad_fix: Fraction = 0.0
     """Of those that a forward round brings, for each round anew."""
-    error_share: float = Field(default=0.0, ge=0, le=1)
+    error_share: Fraction = 0.0
     """Of the requests that an instance of a bad version serves."""
 
 

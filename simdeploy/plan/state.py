@@ -224,9 +224,8 @@ class State:
         found = {layout.service_names[s] for s, version in serving if (s, version) in versions}
         if not observed or not found:
             return bool(found)
-        monitors = [
-            service for s, service in enumerate(layout.services) if service.role == "monitoring" and any(s == t for t, _ in serving)
-        ]
+        watching = {s for s, _ in serving if layout.services[s].role == "monitoring"}
+        monitors = [layout.services[s] for s in watching]
         return any(m.observes is None or found.intersection(m.observes) for m in monitors)
 
     def out_at_end(self) -> int:

@@ -173,7 +173,7 @@ class _Replication:
                 self._pass()
             for step in begun:
                 self._begin(step)
-            if (not verdicts and not begun) or not progress.has_verdicts():
+            if not progress.has_verdicts():
                 break
         if self._meter.state.timers:
             self._start_timers()

@@ -31,7 +31,7 @@ def environment(calls: bool = False, app: dict[str, Any] | None = None, **db: An
     return Environment.model_validate(
         {
             "name": "leases",
-            "machines": [{"name": n} for n in "abcd"],
+            "machines": [{"name": n} for n in ("a", "b", "c", "d", "e", "c2")],
             "entry": "app",
             "demand": {"rate_per_s": 40.0},
             "services": {
@@ -163,6 +163,16 @@ def test_a_machine_on_which_all_leases_hang_counts_as_one_more_loss(failover, at
 def test_while_the_store_is_locked_the_loss_of_the_leader_is_not_survived_and_that_of_another_is():
     """Locked for 4 s, within the lease."""
     assert 4 == told(environment(), lock(4.0))[0]["single_fault_s"]
+
+
+def test_that_a_store_will_have_another_primary_is_taken_as_settled():
+    """c is out and d leads at 4 s, within the lease; c is back at 60 s. Meanwhile all hangs on d, and on nothing else."""
+    db = {"failover": "automatic", "election": {"detect_s": 3.0, "elect_s": 1.0}}
+    out = step("out", 60.0, begin=(("out", "db@c"),), end=(("serve", "db@c"),))
+    three = {"on": ["a", "b", "c2"]}
+
+    assert 60 == told(environment(**db), out)[0]["single_fault_s"]
+    assert 0 == told(environment(**db | {"on": ["c", "d", "e"]}, app=three), out)[0]["single_fault_s"]
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,16 @@ def test_a_crash_of_both_sides_stops_what_is_served_and_written():
 def test_only_a_datastore_is_split_and_joined(verb, role):
     with pytest.raises(PlanError, match=f"'{verb}' is on 'web', which is {role}; it takes a datastore"):
         Plan(environment=farm(2, 100.0, 50.0, role=role), steps=(step("s", begin=((verb, "web"),)),))
+
+
+def test_two_sides_beside_a_locked_primary_bear_the_loss_of_one():
+    locked = step("locked", 50.0, "split", slow=(("web@w0", 0.0),))
+
+    assert 0 == found(store(3, 90.0, failover="automatic"), *SIDES, locked)["single_fault_s"]
+
+
+def test_a_hand_over_that_fails_while_it_is_split_elects_nobody_before_the_join():
+    """It fails at 20 s; the join at 50 s lets those who serve elect until 53 s."""
+    move = step("move", 20.0, "split", begin=(("lead", "web", None),), end=(("lead", "web", "web@w1"),), p_fail=1.0)
+
+    assert 3 == found(store(failover="automatic"), *SIDES, move)["downtime_s"]
