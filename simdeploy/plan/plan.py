@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import networkx as nx
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO
