@@ -154,6 +154,8 @@ def compare(
         click.echo(comparison.frame().to_csv(index=False), nl=False)
     else:
         _print(overview.compared(comparison))
+        if comparison.ends_differ:
+            _print(overview.ends(comparison))
         if loaded.goals:
             _print(overview.goals_met(comparison))
         if len(comparison.outcomes) > 1:

@@ -87,9 +87,9 @@ class World:
             if dead and self.env.services[s].retry == "none":
                 share *= (1 - dead / (dead + there)) ** self.env.visits[s]
             if there and self.is_bad and not if_good:
-                taking = [i for i in self.serving(s) if s not in self.leader or s in self.split or i == self.leader[s]]
-                new = sum(self.weight[i] for i in taking if self.version[i] == "2")
-                share *= (1 - self.release.error_share * new / (sum(self.weight[i] for i in taking) or 1)) ** self.env.visits[s]
+                knows = self.env.services[s].balancing == "by_capacity" and self.shares(s, even=False)
+                new = sum(part for i, part in self.shares(s, even=not knows).items() if self.version[i] == "2")
+                share *= (1 - self.release.error_share * new) ** self.env.visits[s]
         return share
 
     def held(self) -> dict[str, float]:
@@ -97,13 +97,16 @@ class World:
         served = min(self.demand * self.error_free(), self.capacity())
         found = {}
         for s, service in self.env.services.items():
-            there = [i for i in self.serving(s) if s not in self.leader or s in self.split or i == self.leader[s]]
-            speeds = {i: math.prod(self.slowed[i]) for i in there}
-            total = sum(speeds.values())
-            for i in speeds if total and service.hold else ():
-                share = 1 / len(there) if service.balancing == "even" and s not in self.split else speeds[i] / total
+            even = service.balancing == "even" and s not in self.split
+            for i, share in self.shares(s, even).items() if service.hold else ():
                 found[i] = served * self.env.visits[s] * share * service.hold.mean_s
         return found
+
+    def shares(self, s: str, even: bool) -> dict[str, float]:
+        """Instance -> share of the requests of its service; none where all that take some are locked."""
+        taking = [i for i in self.serving(s) if s not in self.leader or s in self.split or i == self.leader[s]]
+        parts = {i: self.weight[i] * (1.0 if even else math.prod(self.slowed[i])) for i in taking}
+        return {i: part / sum(parts.values()) for i, part in parts.items()} if any(parts.values()) else {}
 
     def divergent(self) -> float:
         """Writes per second of the split stores."""

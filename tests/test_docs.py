@@ -34,6 +34,7 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Service": models.Service, "Call": models.Call, "Health check": models.HealthCheck, "Election": models.Election,
     "Store": models.Store, "Backup": models.Backup, "Log archive": models.LogArchive, "Standby": models.Standby,
     "Action": models.Action, "Artefact": models.Artefact,
+    "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,
     "Scenario": scenario.Scenario, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""

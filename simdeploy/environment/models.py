@@ -204,7 +204,7 @@ CHANGING = ("install", "configure")
 GIVING = ("start", "undrain", "await_healthy")
 ActionName = Literal[
     "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",
-    "migrate", "expand", "backfill", "index", "contract", "back_up", "split", "reconcile",
+    "migrate", "expand", "backfill", "index", "contract", "back_up", "restore", "split", "reconcile",
 ]  # fmt: skip
 MachineAction = Literal["allocate", "patch", "reboot", "release"]
 

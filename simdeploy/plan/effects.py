@@ -20,7 +20,7 @@ class Verb(NamedTuple):
     """One kind of effect."""
 
     arguments: tuple[str, ...]
-    """What follows the verb: instance, service, version, weight, copy; a trailing '?' may be null or left out."""
+    """What follows the verb: instance, service, version, weight, copy, step; a trailing '?' may be null or left out."""
     writes: str
     """The attribute of the state that it writes."""
     takes: bool
@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "restore": Verb(("service", "copy?"), "timeline", False, "holds what its best surviving copy held"),
     "split": Verb(("service",), "split", False, "every serving instance of the store takes writes of its own"),
     "join": Verb(("service",), "split", False, "the store has one primary again"),
+    "rewind": Verb(("service", "step"), "timeline", False, "holds what the best copy of the time before that step held"),
     "open": Verb((), "open", False, "users arrive"),
     "validated": Verb((), "validated", False, "the service counts as restored"),
 }

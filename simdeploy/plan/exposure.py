@@ -26,8 +26,10 @@ class Phases(NamedTuple):
     archive: float
 
 
-def recoverable_until(store: Store, at_s: float, phases: Phases) -> float:
+def recoverable_until(store: Store, at_s: float, phases: Phases, wanted_until_s: float = math.inf) -> float:
     """R(t) from the periodic copies alone [s, on the plan's clock]; -inf where there is none.
+
+    Of use is only what they hold of the time up to *wanted_until_s*: a dump of a later moment is not, an archive is replayed that far.
 
     A backup that starts at phase + k * every and takes d is of use from its end on and holds what was there at
     its start (or end); a log segment that closes at phase + k * a is away s later. So at a random moment the
@@ -36,10 +38,11 @@ def recoverable_until(store: Store, at_s: float, phases: Phases) -> float:
     latest = -math.inf
     for copy in store.copies:
         if isinstance(copy, Backup):
-            start = _latest(copy.every_s, phases.backup, at_s - copy.takes_s)
-            latest = max(latest, start + (copy.takes_s if copy.consistent_at == "end" else 0.0))
+            after_s = copy.takes_s if copy.consistent_at == "end" else 0.0
+            start = _latest(copy.every_s, phases.backup, min(at_s - copy.takes_s, wanted_until_s - after_s))
+            latest = max(latest, start + after_s)
         elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-            latest = max(latest, _latest(copy.closes_every_s, phases.archive, at_s - copy.ships_in_s))
+            latest = max(latest, min(_latest(copy.closes_every_s, phases.archive, at_s - copy.ships_in_s), wanted_until_s))
     return latest
 
 
@@ -85,11 +88,12 @@ def risk(store: Store, events: list[StoreEvent], standbys: int, end_s: float, ph
         elif event.kind == "failover":
             loss, lost_at_s = max(loss, lag or 0.0), event.value
         else:
-            made = [dated for at, dated in points if at <= event.value]
-            if lag is not None and standbys:
+            until_s = math.inf if event.until_s is None else event.until_s
+            made = [dated for at, dated in points if at <= event.value and dated <= until_s]
+            if lag is not None and standbys and event.until_s is None:  # a standby has followed whatever was not wanted
                 start, _, on = [x for x in (*followed, (since, math.inf, following)) if x[0] <= event.value][-1]
                 made.append((event.value if on else start) - lag)
-            best = max([recoverable_until(store, event.value, phases), *made])
+            best = max([recoverable_until(store, event.value, phases, until_s), *made])
             loss, lost_at_s = max(loss, event.value - best), event.value
             points.append((event.at_s, event.at_s))
     followed.append((since, end_s, following))

@@ -19,7 +19,7 @@ ABSENT, OUT, STARTING, DRAINING, DEAD, SERVING = range(6)
 """How an instance stands: not there; off the balancer; waiting for its health check to rise; finishing what it
 has; gone but still in the balancer's pool; serving."""
 
-MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, SPLIT, OPEN, VALIDATED, WEIGHT = range(12)
+MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, SPLIT, OPEN, VALIDATED, WEIGHT, REWIND = range(13)
 """What a compiled effect does; MODE covers every verb that sets how an instance stands and starts no timer."""
 
 Operation = tuple[int, int, Any]
@@ -123,8 +123,9 @@ class Layout:
         self.brought = self._brought()
         """(service, version) -> the part of the plan, main section or forward round, that brings it first."""
         self.watches = self._may_change_unobserved()
+        timed = self.joins | set(self.draining) | {op[2] for end in self.end for op in end if op[0] == REWIND}
         self.lasting = [
-            self.watches or bool(slow) or k in self.draining or k in self.joins or any(op[0] in (POINT, RESTORE) for op in end)
+            self.watches or bool(slow) or k in timed or any(op[0] in (POINT, REWIND) for op in end)
             for k, (slow, end) in enumerate(zip(self.slow, self.end, strict=True))
         ]
         """Steps that matter for as long as they run, not only when they begin and end."""
@@ -235,6 +236,8 @@ class Layout:
             return (SPLIT, s, verb == "split")
         if verb == "lead":
             return (LEAD, s, None if len(arguments) < 2 or arguments[1] is None else self.index[str(arguments[1])])
+        if verb == "rewind":
+            return (REWIND, s, self.plan.wiring.position[str(arguments[1])])
         return ({"schema": SCHEMA, "point": POINT, "restore": RESTORE}[verb], s, arguments[1] if len(arguments) > 1 else None)
 
     def _brought(self) -> dict[tuple[int, str | int], int]:

@@ -63,7 +63,6 @@ class Meter:
         self._signature = -1
         self._times: list[float] = []
         self._states: list[int] = []
-        self._dated: dict[int, float] = {}
         self._held: dict[int, float] = {}
         self._attempted: dict[int, float] = {}
         self._before: tuple[float, Before] | None = None
@@ -93,7 +92,7 @@ class Meter:
             self._last_no_more(step, result, at_s)
         if result == "succeeded":
             if operations := layout.end[step]:
-                self.state.apply(operations, at_s, self._dated.get(step, at_s))
+                self.state.apply(operations, at_s, self.state.dated.get(step, at_s))
         else:
             self.failed(at_s)
             for what, s, leader in layout.begin[step]:
@@ -148,7 +147,7 @@ class Meter:
 
     def _last(self, step: int, at_s: float) -> None:
         """What a step does for as long as it runs begins: slowing, being watched or not, dating a recovery point."""
-        self._dated[step] = at_s
+        self.state.dated[step] = at_s
         if (instance := self._layout.draining.get(step)) is not None:
             self._held[step] = self._book.held(instance, self._until(at_s))
             self._attempted[step] = at_s
@@ -161,7 +160,7 @@ class Meter:
         if step in self._held and result == "succeeded":
             self._cut_requests += self._cut(step, at_s)
         if step in self._layout.joins:
-            self._reconcile_s += at_s - self._dated[step]
+            self._reconcile_s += at_s - self.state.dated[step]
         for i, factor in self._layout.slow[step]:
             self.state.slow(i, factor, begins=False)
         if self._layout.watches:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import networkx as nx
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO
@@ -25,7 +25,7 @@ from simdeploy.plan.steps import MAIN, ROLLBACK, Seconds, Step
 from simdeploy.tables import html_table
 from simdeploy.units import Fraction
 
-ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join")
+ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join", "rewind")
 """Verbs that change a service as a whole: a datastore, of `lead` also another one with a leader."""
 
 
@@ -260,7 +260,7 @@ def _check_drain(plan: Plan, step: Step) -> None:
 
 def _check_names(plan: Plan) -> None:
     env = plan.environment
-    known: dict[str, Any] = {"instance": env.instances, "service": env.services}
+    known: dict[str, Any] = {"instance": env.instances, "service": env.services, "step": plan.wiring.position}
     for step in plan.steps:
         for pool, units in step.pools:
             if units > plan.pools.get(pool, 0):

@@ -32,6 +32,8 @@ class StoreEvent(NamedTuple):
     value: float
     """standbys: how many follow; point: the moment it dates from; failover, restored: the moment writing stopped."""
     service: int
+    until_s: float | None = None
+    """restored: what was written after this moment was not wanted back."""
 
 
 class State:
@@ -46,6 +48,8 @@ class State:
         self.validated_at_s: float | None = None
         self.demand_per_s = demand_per_s
         self.failovers = 0
+        self.dated: dict[int, float] = {}
+        """When the steps began that matter for as long as they run."""
         self.timers: list[Timer] = []
         """Started by the changes since this list was last emptied."""
         self.store_events: list[StoreEvent] = []
@@ -115,6 +119,9 @@ class State:
                 self._recode(i, layout.changed(codes[i], weight=float(argument)))
             elif what == lay.POINT:
                 self.store_events.append(StoreEvent(at_s, "point", dated_s, i))
+            elif what == lay.REWIND:
+                self._lost_at_s.pop(i, None)
+                self.store_events.append(StoreEvent(at_s, "restored", dated_s, i, self.dated.get(argument, dated_s)))
             else:
                 self.store_events.append(StoreEvent(at_s, "restored", self._lost_at_s.pop(i, at_s), i))
 

@@ -18,6 +18,8 @@ class Migration(NamedTuple):
     stage: int
     store: str
     kind: str
+    restored: bool = False
+    """Past a contraction without an undo the store is restored to what it held before."""
 
 
 def migrate(build: Builder, store: str, kind: str, writers: Mapping[str, Partition], barrier: Barrier) -> Barrier:
@@ -33,12 +35,14 @@ def migrate(build: Builder, store: str, kind: str, writers: Mapping[str, Partiti
     return data_step(build, store, "expand", barrier, fatal=True, end=(("schema", store, f"{build.versions[store]}/expanded"),))
 
 
-def contract(build: Builder, store: str, barrier: Barrier) -> Barrier:
+def contract(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
     """The rest of an expanding migration, when all code is new: backfill, index, contract."""
+    store = migration.store
     for action in ("backfill", "index"):
         if action in build.env.services[store].actions:
             barrier = data_step(build, store, action, barrier)
-    return data_step(build, store, "contract", barrier, end=(("schema", store, build.versions[store]),))
+    undoable = migration.restored or bool(build.env.services[store].actions["contract"].undo)
+    return data_step(build, store, "contract", barrier, end=(("schema", store, build.versions[store]),), no_return=not undoable)
 
 
 def back_up(build: Builder, store: str, barrier: Barrier) -> Barrier:
@@ -47,13 +51,23 @@ def back_up(build: Builder, store: str, barrier: Barrier) -> Barrier:
 
 
 def take_back_contraction(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
-    """Undo a contraction before any code goes back; without an undo its begin was a point of no return."""
-    store = migration.store
-    if migration.kind != "expand_contract" or not build.env.services[store].actions["contract"].undo:
+    """Undo a contraction before any code goes back, or restore what was there before it; else its begin was a point of no return."""
+    store, actions = migration.store, build.env.services[migration.store].actions
+    if migration.kind != "expand_contract":
         return barrier
-    began = tuple(s.id for s in build.steps if s.target == store and s.action.partition("#")[0] == "contract")
+    contractions = [s.id for s in build.steps if s.target == store and s.action.partition("#")[0] == "contract"]
     expanded = next(e for s in build.steps if s.target == store and s.section == "main" for e in s.end if e[0] == "schema")
-    return _undo(build, store, "contract", barrier, began, (expanded,))
+    if actions["contract"].undo:
+        return _undo(build, store, "contract", barrier, tuple(contractions), (expanded,))
+    if migration.restored:
+        primary = build.leader(store)
+        for contraction in contractions:  # of the main section, and of each forward round: at most one of them began
+            end = (("rewind", store, contraction), expanded, ("serve", primary))
+            step_id, machine = f"rollback/{store}/restore-{contraction.replace('/', '-')}", build.env.instances[primary][1]
+            fields: dict[str, Any] = {"needs": barrier, "began": (contraction,), "begin": (("out", primary),), "end": end}
+            build.add(build.recipe_step(step_id, actions["restore"], store, machine, slowed=primary, **fields))
+            barrier = (build.steps[-1].id,)
+    return barrier
 
 
 def take_back(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
@@ -128,6 +142,7 @@ def data_step(
     fatal: bool = False,
     end: tuple[Any, ...] = (),
     guard: Mapping[str, Barrier] | None = None,
+    no_return: bool = False,
 ) -> Barrier:
     """Add an action on a store's primary, as often as its recipe says; the id of the last."""
     recipe = build.env.services[store].actions[action]  # type: ignore[index]  # an ActionName by construction
@@ -136,7 +151,7 @@ def data_step(
     for k in range(1, recipe.times + 1):
         step_id = f"{build.phase('data')}/{store}/{action}" + (f"#{k}" if recipe.times > 1 else "")
         fields: dict[str, Any] = {"needs": needs, "fatal": fatal, "end": end if k == recipe.times else (), **(guard or {})}
-        fields["no_return"] = build.section == "main" and action in ("migrate", "contract", "reconcile") and not recipe.undo
+        fields["no_return"] = no_return or (build.section == "main" and action in ("migrate", "reconcile") and not recipe.undo)
         build.add(build.recipe_step(step_id, recipe, store, machine, slowed=primary, **fields))
         needs = (step_id,)
     return needs

@@ -51,6 +51,9 @@ class Partition(Frozen):
     expand_contract: a short lock, new code, a backfill while slower, a short lock.
     replica_first: the standbys migrate, one of them takes over, the old primary migrates.
     split: half after half migrates while the other one takes writes; then what diverged is reconciled."""
+    restore_on_abort: bool = False
+    """Of expand_contract: past the contraction an abort that rolls back restores what the store held before it, instead of
+    halting; what was written since is lost."""
     back_up_first: bool = False
     """Of a datastore: a backup, and so a fresh recovery point, before it is touched."""
 
@@ -89,6 +92,7 @@ def _misplaced(name: str, service: Service, partition: Partition, upgraded: bool
     migrates = store and upgraded
     for key, given, fits, rule in (
         ("migration", partition.migration is not None, migrates, "only the schema of a datastore that is upgraded migrates"),
+        ("restore_on_abort", partition.restore_on_abort, migrates, "only a datastore that migrates is restored"),
         ("back_up_first", partition.back_up_first, store, "only a datastore is backed up"),
         *((key, True, not migrates, "a datastore's schema changes as a whole") for key in cutting_keys(partition)),
         ("rounding", partition.rounding is not None, not migrates, "nothing of a datastore is rounded"),
@@ -103,6 +107,11 @@ def _misplaced(name: str, service: Service, partition: Partition, upgraded: bool
 
 
 def _of_a_store(name: str, service: Service, partition: Partition) -> Iterator[Problem]:
+    if partition.restore_on_abort and partition.migration != "expand_contract":
+        yield Problem(("restore_on_abort",), f"{name!r} does not contract here; drop it, or write migration: expand_contract")
+    if partition.restore_on_abort and not (service.store and service.store.copies) and not partition.back_up_first:
+        message = f"nothing of {name!r} could be restored: it has no copies"
+        yield Problem(("restore_on_abort",), f"{message}; describe them under its 'store', or add back_up_first: true")
     if partition.migration in ("replica_first", "split") and len(service.on) < 2:
         message = f"{name!r} runs on one machine, so nobody takes over while it migrates"
         yield Problem(("migration",), f"{message}; add a machine, or write migration: offline or expand_contract")
@@ -116,7 +125,7 @@ def recipes_needed(service: Service, partition: Partition, upgraded: bool, patch
             needed
             + {
                 "offline": ["migrate"],
-                "expand_contract": ["expand", "contract"],
+                "expand_contract": ["expand", "contract"] + ["restore"] * partition.restore_on_abort,
                 "replica_first": ["migrate", "hand_over"],
                 "split": ["split", "migrate", "reconcile"],
             }[partition.migration or "offline"]

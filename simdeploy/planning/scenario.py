@@ -77,7 +77,7 @@ class Scenario(Frozen):
     patch: tuple[Name, ...] = ()
     """Services whose machines get a patch of their operating system and a reboot, each while its instances are out."""
     release: Release = Release()
-    """How likely the new versions are bad, and what they then do."""
+    """The chance that the new versions are bad, and what they then do."""
     checks: dict[Name, Check] = {}
     """The checks that strategies make at their checkpoints."""
     fix: Duration | None = None
@@ -106,7 +106,7 @@ class Scenario(Frozen):
         if not isinstance(data, Mapping) or not isinstance(data.get("environment"), Environment):
             return data
         env, to, patch = data["environment"], data.get("to") or {}, data.get("patch") or ()
-        changed = [name for name in (*to, *patch) if isinstance(name, str) and name in env.services]
+        changed = _canonical(env, {name for name in (*to, *patch) if isinstance(name, str) and name in env.services})
         if data.get("strategies") is None:
             given = {name: filled_in({"use": name}, env, to, changed) for name in BUILT_IN}
             return {**data, "strategies": {n: s for n, s in given.items() if _misfit(cls, data, n, s) is None}}
@@ -151,11 +151,7 @@ class Scenario(Frozen):
     @property
     def changed(self) -> tuple[str, ...]:
         """The services under `to` and `patch` in canonical order: by their first machine, then by name."""
-        return self._canonical({*self.to, *self.patch})
-
-    def _canonical(self, names: Iterable[str]) -> tuple[str, ...]:
-        env = self.environment
-        return tuple(sorted(names, key=lambda n: (min((env.machine_index[m] for m in env.services[n].on), default=-1), n)))
+        return _canonical(self.environment, {*self.to, *self.patch})
 
     def partition(self, strategy: Strategy, service: str) -> Partition:
         """How *strategy* partitions *service*, defaults filled in."""
@@ -166,7 +162,7 @@ class Scenario(Frozen):
 
     def writers(self, store: str) -> tuple[str, ...]:
         """The services that call *store*, in canonical order."""
-        return self._canonical(n for n, s in self.environment.services.items() if store in s.calls)
+        return _canonical(self.environment, (n for n, s in self.environment.services.items() if store in s.calls))
 
     def writers_stopped(self, strategy: Strategy) -> dict[str, str]:
         """Service -> the store whose offline migration stops it."""
@@ -178,6 +174,11 @@ class Scenario(Frozen):
         from simdeploy.planning.overview import strategies
 
         return html_table(strategies(self))
+
+
+def _canonical(env: Environment, names: Iterable[str]) -> tuple[str, ...]:
+    """*names* of services by their first machine, then by name."""
+    return tuple(sorted(names, key=lambda n: (min((env.machine_index[m] for m in env.services[n].on), default=-1), n)))
 
 
 def _misfit(model: type[Scenario], data: Mapping[str, Any], name: str, strategy: Any) -> str | None:

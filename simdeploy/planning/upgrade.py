@@ -79,7 +79,7 @@ def _main(build: Builder, scenario: Scenario, strategy: Strategy) -> list[Migrat
             if partition.migration is None:
                 ends += tier(build, service, partition, begins, service in scenario.patch)
                 continue
-            migrations.append(Migration(build.stage, service, partition.migration))
+            migrations.append(Migration(build.stage, service, partition.migration, partition.restore_on_abort))
             writers = {w: scenario.partition(strategy, w) for w in scenario.writers(service)}
             ends += data_layer.migrate(build, service, partition.migration, writers, begins)
         barrier = tuple(ends) or barrier
@@ -102,7 +102,7 @@ def _finish(build: Builder, scenario: Scenario, migrations: Sequence[Migration],
     barrier = build.validated(["code"], scenario.name, barrier)
     for migration in migrations:
         if migration.kind == "expand_contract":
-            barrier = data_layer.contract(build, migration.store, barrier)
+            barrier = data_layer.contract(build, migration, barrier)
     build.validated(["end"], scenario.name, barrier)
 
 

@@ -38,6 +38,7 @@ def report(comparison: Comparison, path: pathlib.Path) -> str:
         f"Made by `make reports`; the same numbers: `simdeploy compare {path.as_posix()} --replications {REPLICATIONS} --seed {SEED}`.",
         f"## Strategies\n\n{markdown(overview.compared(comparison))}",
         f"![Capacity against demand over time, one panel per strategy]({name}/capacity.png)",
+        *([f"## How the runs end\n\n{markdown(overview.ends(comparison))}"] if comparison.ends_differ else []),
         *goals,
         f"## {overview.differences(comparison).title}\n\n{markdown(overview.differences(comparison))}",
         "## Where the cost comes from\n\n" + "\n".join(f"- **{n}**: {cause.sentence}" for n, cause in comparison.causes.items()),

@@ -60,6 +60,11 @@ class Comparison(NamedTuple):
         """Whether some strategy meets every goal."""
         return any(missed(results) == 0 for results in self.goals.values())
 
+    @property
+    def ends_differ(self) -> bool:
+        """Whether some run of some strategy did not end well, or failed requests because of a bad release."""
+        return any((o.values["success"] < 1).any() or o.values["bad_release_requests"].any() for o in self.outcomes.values())
+
     def difference(self, strategy: str, metric: str) -> statistics.Estimate | None:
         """The paired difference of *strategy* to the baseline, replication by replication."""
         return statistics.mean(statistics.paired(self.outcomes[strategy].values[metric], self.outcomes[self.baseline].values[metric]))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
-from simdeploy.plan.metrics import METRICS
+import numpy as np
+
+from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.overview import number
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult
+from simdeploy.simulation.overview import chance
 from simdeploy.study.comparison import Comparison, words
 from simdeploy.study.robustness import FACTORS, Robustness, Variant
 from simdeploy.tables import Table
@@ -18,12 +21,15 @@ def compared(comparison: Comparison) -> Table:
     """One row per strategy: the metrics that decide most."""
     columns = (("downtime_s", "downtime\np95"), ("failed_requests", "failed\nmean"), ("lost_capacity", "cap.\nlost"),
                ("makespan_s", "makespan\np95"), ("single_fault_s", "at risk\nmean"), ("exposure_max_s", "data at\nrisk p95"),
-               ("success", "ends\nwell"))  # fmt: skip
+               ("success", "ends\nwell %"))  # fmt: skip
     rows = []
     for name, outcome in comparison.outcomes.items():
         cells = [_marked(comparison, name)]
         for metric, heading in columns:
             values = outcome.values[metric]
+            if metric in OUTCOMES:
+                cells.append(chance(values).removesuffix(" %"))
+                continue
             estimate = statistics.mean(values)
             cells.append(number(metric, statistics.quantile(values, 0.95) if "p95" in heading else estimate.mean if estimate else None))
         rows.append(tuple(cells))
@@ -36,6 +42,23 @@ def compared(comparison: Comparison) -> Table:
     )
     title = f"{comparison.scenario.title or comparison.scenario.name}: {comparison.replications:,} replications, seed {comparison.seed}"
     return Table(title, ("strategy", *(h for _, h in columns)), rows, note)
+
+
+def ends(comparison: Comparison) -> Table:
+    """One row per strategy: the probability of each outcome that any has, and what rollbacks and bad releases cost in the mean."""
+    columns = (("rollback_s", "time rolling\nback, mean"), ("bad_release_requests", "failed by a\nbad release"))
+    outcomes = comparison.outcomes
+    had = [end for end in OUTCOMES if any(o.values[end].any() for o in outcomes.values())]
+    rows = []
+    for name, outcome in outcomes.items():
+        means = [statistics.mean(outcome.values[metric]) for metric, _ in columns]
+        costs = [number(metric, mean.mean if mean else None) for (metric, _), mean in zip(columns, means, strict=True)]
+        rows.append((_marked(comparison, name), *(chance(outcome.values[end]) for end in had), *costs))
+    header = ("strategy", *(words(end).replace(" ", "\n") for end in had), *(heading for _, heading in columns))
+    never = ", ".join(words(end) for end in OUTCOMES if end not in had)
+    bound = chance(np.zeros(comparison.replications))
+    note = f"{bound}: in none of the {comparison.replications:,} runs; the bound is the end of the exact 95 % interval"
+    return Table("How the runs end", header, rows, note + (f"\nso for all strategies: {never}" if never else ""))
 
 
 def goals_met(comparison: Comparison) -> Table:

@@ -282,3 +282,30 @@ def test_a_standby_that_lags_behind_the_archive_does_not_hide_the_archives_expos
     )
 
     assert 310 == pytest.approx(risk(copies, [], 1, 3600.0, AT_ZERO).exposure_max_s)
+
+
+def rewound(at_s, began_s, until_s):
+    return StoreEvent(at_s, "restored", began_s, 0, until_s)
+
+
+@pytest.mark.parametrize(
+    ("copies", "lost_s"),
+    [
+        # closed at 3,300 and away at 3,310: replayed up to 3,000
+        ([archive(300.0, 10.0)], 600.0),
+        # the nightly dump of -20,000; that of 3,200 holds what is not wanted
+        ([backups(23_200.0, 100.0)], 23_600.0),
+        # consistent at its end, 3,300: of no use either
+        ([backups(23_200.0, 100.0, "end")], 23_500.0),
+        ([backups(23_200.0, 100.0), standby()], 23_600.0),
+        ([backups(23_200.0, 100.0), archive(300.0, 10.0)], 600.0),
+    ],
+)
+def test_what_is_rewound_loses_all_since_then_and_more_where_no_copy_reaches_that_far(copies, lost_s):
+    """Rewound from 3,600 s to 3,000 s; a dump of 23,200 s starts at 3,200 s, its predecessor at -20,000 s."""
+    phases = Phases(3200 / 23_200, 0.0)
+
+    found = risk(store(*copies), [rewound(6000.0, 3600.0, 3000.0)], sum(c.kind == "standby" for c in copies), 7000.0, phases)
+
+    assert found.data_loss_s == pytest.approx(lost_s)
+    assert found.lost_s == 3600.0

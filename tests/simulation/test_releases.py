@@ -146,6 +146,22 @@ def test_a_fatal_failure_of_a_round_aborts_as_the_plan_says(on_abort, outcome):
     assert (outcome, 20) == (ends(values), values["forward_s"])
 
 
+def test_nothing_aborts_a_rollback():
+    """Its first step fails for good at 15 s; the others run all the same."""
+    steps = (
+        wait("fails", 10.0, p_fail=1.0, fatal=True),
+        *(wait("undo1", 5.0, p_fail=1.0, fatal=True, section="rollback"), wait("undo2", 20.0, section="rollback")),
+        Step(id="undo3", section="rollback", after=("undo1", "undo2"), duration=fixed(10.0)),
+    )
+    plan = Plan(environment=farm(2, 100.0, 90.0), steps=steps, on_abort="rollback")
+
+    told = trace(plan)
+
+    assert [(10, "fails", "rollback")] == [(r.at_s, r.subject, r.value) for r in told if r.kind == "aborted"]
+    assert ["undo1", "undo2", "undo3"] == [r.subject for r in told if r.kind == "began" and r.subject != "fails"]
+    assert ("halted", 30) == (told.outcome, run(plan)["rollback_s"][0])
+
+
 @pytest.mark.parametrize(("reaction", "outcome"), [("rollback", "halted"), ("forward", "success")])
 def test_past_the_point_of_no_return_there_is_no_way_back_but_one_forward(reaction, outcome):
     steps = (
@@ -278,6 +294,22 @@ def test_what_is_brought_again_is_as_bad_as_before_and_the_old_version_is_good()
     assert 0 == spoilt("1", p_bad=0.0, p_bad_fix=1.0)
     assert pytest.approx(90 * 100 * 0.5 * 0.5) == spoilt("3", p_bad=0.0, p_bad_fix=1.0)  # 150 to 250 s, one box of two
     assert pytest.approx(90 * 190 * 0.5 * 0.5) == spoilt("3", p_bad=1.0, p_bad_fix=0.0)  # 60 to 250 s
+
+
+def test_a_rollback_to_a_bad_version_brings_its_errors_back():
+    """2 is bad and unnoticed from 60 s; 3 replaces it from 90 to 150 s and serves to 180 s; 2 is back from 240 to 300 s."""
+    steps = (
+        brings("two", "2"),
+        gate("gate", "two", sensitivity=0.0, reaction="halt"),
+        brings("three", "3", "gate"),
+        wait("look", 30.0, "three", p_fail=1.0, fatal=True),
+        brings("back", "2", section="rollback"),
+    )
+
+    values = found(*steps, on_abort="rollback", release=Release(p_bad=1.0, error_share=0.5), horizon_s=300.0)
+
+    # both versions are the main section's, so both are bad: 60 to 90, 150 to 180 and 240 to 300 s, one box of two
+    assert pytest.approx(90 * 120 / 2 * 0.5) == values["bad_release_requests"]
 
 
 def test_each_round_draws_anew_whether_its_fix_is_bad():
