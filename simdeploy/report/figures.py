@@ -93,10 +93,10 @@ def capacity_figure(comparison: Comparison) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8)
     for spare in panels.flat[len(outcomes) :]:
-        spare.remove()
+        spare.axis("off")
     for ax in panels.flat[max(0, len(outcomes) - columns) : len(outcomes)]:
         ax.tick_params(labelbottom=True)
-        ax.set_xlabel(f"time since the start [{unit}]", fontsize=9)
+    figure.supxlabel(f"time since the start [{unit}]", fontsize=9)
     figure.supylabel("req/s at the front door", fontsize=9)
     shown = {label: handle for ax in panels.flat[: len(outcomes)] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(shown.values()), list(shown), loc="outside upper right", ncols=6, fontsize=8, frameon=False)
