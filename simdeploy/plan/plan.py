@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -74,7 +75,7 @@ class Wiring(NamedTuple):
 class Plan(Frozen):
     """Steps in order, the environment they act on, and everything that decides what they cost.
 
-    Building one raises PlanError for steps that form no DAG, or that name what is not there.
+    Building one raises PlanError, a line for each fault, for steps that form no DAG, or that name what is not there.
     """
 
     format: Literal[1] = 1
@@ -99,8 +100,9 @@ class Plan(Frozen):
 
     @model_validator(mode="after")
     def _is_sound(self) -> Plan:
-        _check_steps(self)
-        _check_names(self)
+        wrong = [*_check_steps(self), *_check_names(self)]
+        if wrong:
+            raise PlanError("\n".join(wrong))
         try:
             loop = [u for u, _ in nx.find_cycle(self.graph())]
         except nx.NetworkXNoCycle:
@@ -176,61 +178,63 @@ class Plan(Frozen):
         return html_table(steps(self))
 
 
-def _check_steps(plan: Plan) -> None:
+def _check_steps(plan: Plan) -> Iterator[str]:
+    """Every fault of what the steps say of each other."""
     seen: dict[str, Step] = {}
     for step in plan.steps:
         if step.id in seen:
-            raise PlanError(f"two steps are called {step.id!r}; give the second another action or an ordinal such as '#2'")
+            yield f"two steps are called {step.id!r}; give the second another action or an ordinal such as '#2'"
         seen[step.id] = step
     for step in plan.steps:
         for field in ("needs", "after", "began", "done", "undone"):
             for other in getattr(step, field):
                 if other not in seen:
-                    raise PlanError(f"step {step.id!r} names {other!r} under {field}, which is no step; {did_you_mean(other, list(seen))}")
+                    yield f"step {step.id!r} names {other!r} under {field}, which is no step; {did_you_mean(other, list(seen))}"
                 section = step.section if field in ("needs", "after") else "main"
-                if seen[other].section != section:
+                if other in seen and seen[other].section != section:
                     which = f"{step.section} step {step.id!r} names the {seen[other].section} step {other!r} under {field}"
-                    raise PlanError(f"{which}, which takes {section} steps; name one of those")
+                    yield f"{which}, which takes {section} steps; name one of those"
         if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
-            raise PlanError(f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither")
+            yield f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither"
         if step.section == "main" and (step.began or step.done or step.undone):
-            raise PlanError(f"step {step.id!r} is a main step with a guard (began, done, undone); only a rollback step has one")
+            yield f"step {step.id!r} is a main step with a guard (began, done, undone); only a rollback step has one"
         for watched in step.judge.watch if step.judge else ():
             if watched not in seen:
-                raise PlanError(f"judge {step.id!r} watches {watched!r}, which is no step; {did_you_mean(watched, list(seen))}")
+                yield f"judge {step.id!r} watches {watched!r}, which is no step; {did_you_mean(watched, list(seen))}"
 
 
-def _check_names(plan: Plan) -> None:
+def _check_names(plan: Plan) -> Iterator[str]:
+    """Every name of what is not there, and every effect on what does not take it."""
     env = plan.environment
     known: dict[str, Any] = {"instance": env.instances, "service": env.services}
     for step in plan.steps:
         for pool, units in step.pools:
             if units > plan.pools.get(pool, 0):
-                raise PlanError(f"step {step.id!r} holds {units} of pool {pool!r}, which has {plan.pools.get(pool, 0)}; enlarge the pool")
+                yield f"step {step.id!r} holds {units} of pool {pool!r}, which has {plan.pools.get(pool, 0)}; enlarge the pool"
         if step.on and step.on not in env.machine_index:
-            raise PlanError(f"step {step.id!r} runs on {step.on!r}, which is no machine; {did_you_mean(step.on, list(env.machine_index))}")
+            yield f"step {step.id!r} runs on {step.on!r}, which is no machine; {did_you_mean(step.on, list(env.machine_index))}"
         for instance, _ in step.slow:
             if instance not in env.instances:
-                raise PlanError(f"step {step.id!r} slows {instance!r}, which is no instance; {did_you_mean(instance, list(env.instances))}")
+                yield f"step {step.id!r} slows {instance!r}, which is no instance; {did_you_mean(instance, list(env.instances))}"
         for effect in (*step.begin, *step.end):
             for kind, value in zip(VERBS[str(effect[0])].arguments, effect[1:], strict=False):
                 names = known.get(kind.rstrip("?"))
                 if names is not None and value not in names and not (value is None and kind.endswith("?")):
                     which = f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}"
-                    raise PlanError(f"{which}; {did_you_mean(str(value), list(names))}")
+                    yield f"{which}; {did_you_mean(str(value), list(names))}"
         for verb, service in [(str(e[0]), str(e[1])) for e in (*step.begin, *step.end) if e[0] in ("lead", "schema", "point", "restore")]:
-            role = env.services[service].role
+            role = env.services[service].role if service in env.services else "datastore"  # that it is missing is said above
             if role != "datastore" and (verb != "lead" or role not in ("leader_elected", "quorum")):
                 wanted = "a leader-elected, quorum or datastore service" if verb == "lead" else "a datastore"
-                raise PlanError(f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}")
-    for name in set(plan.start.leaders) - set(env.services):
-        raise PlanError(f"the start state names a leader of {name!r}, which is no service; {did_you_mean(name, list(env.services))}")
+                yield f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}"
+    for name in sorted(set(plan.start.leaders) - set(env.services)):
+        yield f"the start state names a leader of {name!r}, which is no service; {did_you_mean(name, list(env.services))}"
     for metric in plan.prefer:
         if metric not in METRICS:
-            raise PlanError(f"the plan prefers {metric!r}, which is no metric; {did_you_mean(metric, list(METRICS))}")
+            yield f"the plan prefers {metric!r}, which is no metric; {did_you_mean(metric, list(METRICS))}"
     for name in (*plan.start.absent, *plan.start.out, *plan.start.leaders.values()):
         if name not in env.instances:
-            raise PlanError(f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}")
+            yield f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}"
     for crash in plan.crashes:
         if crash.machine not in env.machine_index:
-            raise PlanError(f"{crash.machine!r} is to crash and is no machine; {did_you_mean(crash.machine, list(env.machine_index))}")
+            yield f"{crash.machine!r} is to crash and is no machine; {did_you_mean(crash.machine, list(env.machine_index))}"
