@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FINE, BAD_INPUT, MISSED, INTERRUPTED = 0, 2, 4, 130
+FINE, BAD_INPUT, MISSED, INTERRUPTED, CLOSED = 0, 2, 4, 130, 141
 EXIT_CODES = {
     FINE: "done, or fine",
     1: "internal error",
@@ -39,15 +39,32 @@ EXIT_CODES = {
     9: "paused, or the operator declined",
     74: "the journal cannot be written",
     INTERRUPTED: "interrupted",
+    CLOSED: "the reader of the output went away",
 }
 EPILOG = "\b\nExit codes (one table for the whole program):\n" + "\n".join(
     f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()
 )
 
 
+@contextlib.contextmanager
+def _quiet_when_closed() -> Iterator[None]:
+    """End without a word where the reader of our output has gone, as in `simdeploy ... | head -1`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        os._exit(CLOSED)  # the interpreter would try to write the rest once more
+
+
 class _Program(click.Group):
     """Turns our errors into a message on stderr and exit code 2."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        with _quiet_when_closed():  # --help prints here
+            return super().make_context(*arguments, **more)
+
+    @_quiet_when_closed()
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -146,6 +163,7 @@ def compare(
     with _progress() as progress:
         comparison = run(loaded, replications, seed, baseline, list(strategies) or None, jobs, progress)
     varied = varied and not comparison.interrupted
+    robustness: Robustness | None = None
     if style == "json":
         robustness = _robustness(comparison, jobs) if varied else None
         content = comparison.to_dict() | ({"robustness": robustness.to_dict()} if robustness else {})
@@ -163,6 +181,7 @@ def compare(
         click.echo(_wrapped(overview.verdict(comparison)))
         if varied:
             robustness = _robustness(comparison, jobs)
+        if robustness:
             click.echo()
             table = overview.robust(robustness)
             if table.rows:
@@ -178,16 +197,23 @@ def compare(
                 f"figures cannot be written to {str(plot)!r} ({error.strerror}); name a folder that you may write to"
             ) from None
         click.echo(f"{len(written)} figures in {plot}", err=True)
+    if varied and (robustness is None or robustness.interrupted):
+        how = f"the inputs were varied with {robustness.outcome.replications} replications" if robustness else "no input was varied"
+        click.echo(f"simdeploy: interrupted; the comparison is whole, {how}", err=True)
+        sys.exit(INTERRUPTED)
     _end(comparison.interrupted, comparison.replications, comparison.all_goals_met)
 
 
-def _robustness(comparison: Comparison, jobs: int | None) -> Robustness:
-    """The variation of the assumed inputs, with no more replications than the comparison has."""
+def _robustness(comparison: Comparison, jobs: int | None) -> Robustness | None:
+    """The variation of the assumed inputs, with no more replications than the comparison has; None where Ctrl-C came before any."""
     from simdeploy.study.robustness import REPLICATIONS, vary_inputs
 
     replications = min(REPLICATIONS, comparison.replications)
-    with _progress() as progress:
-        return vary_inputs(comparison.scenario, replications, comparison.seed, list(comparison.outcomes), jobs, progress)
+    try:
+        with _progress() as progress:
+            return vary_inputs(comparison.scenario, replications, comparison.seed, list(comparison.outcomes), jobs, progress)
+    except KeyboardInterrupt:
+        return None
 
 
 @main.command()

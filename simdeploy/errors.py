@@ -47,7 +47,7 @@ class FileError(SimdeployError):
     """A file cannot be used; carries every fault found, in the order of the file."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        self.faults = tuple(sorted(faults, key=lambda f: (f.file, f.line, f.column)))
+        self.faults = tuple(sorted(dict.fromkeys(faults), key=lambda f: (f.file, f.line, f.column)))
         super().__init__("\n".join(map(str, self.faults)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from simdeploy.cli import EXIT_CODES, main
+from simdeploy.planning import starter
 
 UPGRADE = "scenarios/canonical/upgrade.yaml"
 
@@ -165,6 +167,29 @@ def test_init_writes_over_no_file(tmp_path):
     assert ["upgrade.yaml"] == [p.name for p in tmp_path.iterdir()] and "mine" == (tmp_path / "upgrade.yaml").read_text()
 
 
+@pytest.mark.parametrize("late", ["environment.yaml", "upgrade.yaml"])
+def test_init_leaves_nothing_behind_when_a_late_file_cannot_be_written(tmp_path, monkeypatch, late):
+    def full(file, *arguments, **more):
+        if pathlib.Path(file).name == late:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return open(file, *arguments, **more)
+
+    monkeypatch.setattr(starter, "open", full, raising=False)
+    monkeypatch.setattr(pathlib.Path, "write_text", lambda path, text, **more: full(path, "w").write(text))
+
+    said = invoke("init", str(tmp_path / "a" / "shop"))
+
+    assert 2 == said.exit_code and "shop:1:1: cannot be written to (No space left" in said.output
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_init_writes_through_no_link(tmp_path):
+    (tmp_path / "upgrade.yaml").symlink_to(tmp_path / "elsewhere")
+
+    assert 2 == invoke("init", str(tmp_path)).exit_code
+    assert ["upgrade.yaml"] == [p.name for p in tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("file", ["environment", "scenario"])
 def test_the_printed_schema_is_the_one_that_init_writes_and_the_template_names(file, tmp_path):
     invoke("init", str(tmp_path))
@@ -211,6 +236,54 @@ def test_an_interrupt_gives_the_replications_done_so_far():
     assert 130 == process.returncode, err
     assert 0 < json.loads(out)["replications"] < 2_000_000
     assert "interrupted" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("schema", "scenario"), ("plan", UPGRADE, "--strategy", "drain-expand")])
+def test_a_closed_output_ends_quietly(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, "-m", "simdeploy", *arguments], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+
+    assert (141, "") == (ended.returncode, ended.stderr)
+
+
+@pytest.mark.parametrize("style", ["json", "table"])
+def test_an_interrupt_while_inputs_are_varied_keeps_the_comparison(monkeypatch, style):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simdeploy.study.robustness.vary_inputs", interrupted)
+
+    said = invoke("compare", UPGRADE, "--replications", "20", "--robust", "--format", style)
+
+    assert 130 == said.exit_code
+    assert "interrupted; the comparison is whole, no input was varied" in said.stderr
+    if style == "json":
+        assert 20 == json.loads(said.stdout)["replications"] and "robustness" not in json.loads(said.stdout)
+    else:
+        assert "ecommended" in said.stdout
+
+
+def test_every_fault_of_a_plan_is_reported_at_once(tmp_path):
+    path = tmp_path / "plan.json"
+    invoke("plan", UPGRADE, "--strategy", "drain-expand", "-o", str(path))
+    plan = json.loads(path.read_text())
+    first, second, third = plan["steps"][:3]
+    first |= {"needs": ["nothing"], "on": "nowhere"}
+    second["id"] = first["id"]
+    third["begin"] = [["lead", "nobody", "nothing@nowhere"]]
+    plan["crashes"] = [{"machine": "nobody1", "at_s": 5}]
+    plan["prefer"] = ["speed"]
+    path.write_text(json.dumps(plan))
+
+    said = invoke("simulate", str(path))
+    faults = [line for line in said.output.splitlines() if "which needs" not in line]
+
+    wanted = ["two steps are called", "'nothing' under needs", "'nowhere', which is no machine", "'nobody', which is no service"]
+    wanted += ["'nothing@nowhere', which is no instance", "'nobody1' is to crash", "'speed', which is no metric"]
+    assert 2 == said.exit_code and all(line.startswith(f"{path}: ") for line in faults)
+    assert all(1 == sum(w in line for line in faults) for w in wanted), said.output
 
 
 def test_help_starts_without_the_heavy_libraries():

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import io
+import os
 import pathlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from simdeploy.environment.loading import Document
-from simdeploy.environment.models import Environment, did_you_mean
+from simdeploy.environment.models import NAME, Environment, did_you_mean
 from simdeploy.errors import FileError
 
 WHOLE = frozenset({"demand", "duration", "retry_delay", "hold", "calls", "accepts", "health_check", "cells"})
 """Keys whose mappings replace those of the file below instead of being merged with them."""
 MOST_MACHINES = 100_000
+"""Of an environment with counts, all together."""
+MOST_COMPARISONS = 2_000_000
+"""Of patterns with names of machines."""
+MOST_FILES = 20
+"""That stand on each other."""
+MAX_CSV_BYTES = 20_000_000
 
 
 def load_environment(path: str | pathlib.Path) -> Environment:
@@ -40,8 +50,11 @@ def _composed(path: pathlib.Path, above: tuple[pathlib.Path, ...]) -> Document:
     if named is None:
         return document
     base = path.parent / str(named)
-    if not isinstance(named, str) or "\0" in named or base.resolve() in [p.resolve() for p in (*above, path)]:
-        document.fault(("like",), f"{named!r} is no other environment file, or leads back here; name the file that this one stands on")
+    if not isinstance(named, str) or "\0" in named or os.path.realpath(base) in map(os.path.realpath, (*above, path)):
+        document.fault(("like",), f"{named!r:.60} is no other environment file, or leads back here; name the file that this one stands on")
+        raise FileError(document.faults)
+    if len(above) + 2 > MOST_FILES:
+        document.fault(("like",), f"more than {MOST_FILES} files stand on each other down to this one; write some of them as one")
         raise FileError(document.faults)
     try:
         document.lay_over(_composed(base, (*above, path)), WHOLE)
@@ -56,20 +69,24 @@ def _composed(path: pathlib.Path, above: tuple[pathlib.Path, ...]) -> Document:
 def _count_machines(document: Document) -> None:
     """`{name: "web{n}", count: 50, zone: [a, b]}` stands for web1 to web50, the zones in turn."""
     listed = document.data.get("machines")
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or not any(isinstance(m, dict) and "count" in m for m in listed):
         return
     machines: list[Any] = []
-    origins: list[int] = []
+    made_from: list[int] = []
+    meant: list[re.Pattern[str]] = []
     for i, machine in enumerate(listed):
-        made = _counted(document, i, machine) if isinstance(machine, dict) and "count" in machine else [machine]
+        made = [machine]
+        if isinstance(machine, dict) and "count" in machine:
+            fault = _fault_of_count(machine, MOST_MACHINES - len(machines))
+            if fault:
+                document.fault(("machines", i, fault[0]), fault[1])
+            if fault or "name" not in machine:
+                meant.append(_names_meant(machine.get("name")))
+            made = _counted(machine, 1 if fault else machine["count"])
         machines += made
-        origins += [i] * len(made)
-    if len(machines) != len(listed):
-        for j, i in reversed(list(enumerate(origins))):
-            if j != i:
-                document.stands_for(("machines", j), ("machines", i))
-        _count_inputs(document, origins)
-    document.data["machines"] = machines
+        made_from += [i] * len(made)
+    document.write_out(("machines",), machines + _asked_for(document, machines, meant), made_from)
+    _count_inputs(document, made_from)
 
 
 def _count_inputs(document: Document, origins: list[int]) -> None:
@@ -81,17 +98,47 @@ def _count_inputs(document: Document, origins: list[int]) -> None:
             document.inputs["machines", made[0] if len(made) == 1 else f"{made[0]}-{made[-1]}", *path[2:]] = mark
 
 
-def _counted(document: Document, i: int, machine: dict[str, Any]) -> list[Any]:
-    name, count, zones = str(machine.get("name", "")), machine["count"], machine.get("zone")
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_MACHINES:
-        document.fault(("machines", i, "count"), f"{count!r} is no count of machines; write a whole number from 1 to {MOST_MACHINES}")
-        return []
+def _fault_of_count(machine: dict[str, Any], left: int) -> tuple[str, str] | None:
+    """At which key a counted machine is wrong, and how; there may be *left* more machines."""
+    name, count = str(machine.get("name", "{n}")), machine["count"]  # a missing name is reported as such
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        return "count", f"{count!r:.60} is no count of machines; write a whole number from 1 to {MOST_MACHINES}"
+    if count > left:
+        return "count", f"{str(count)[:20]} more machines are too many; all counts of an environment make at most {MOST_MACHINES} machines"
     if "{n}" not in name:
-        document.fault(("machines", i, "name"), f"{count} machines cannot all be called {name!r}; put {{n}} where their number goes")
-        return []
+        return "name", f"{count} machines cannot all be called {name!r:.60}; put {{n}} where their number goes"
+    return None
+
+
+def _counted(machine: dict[str, Any], count: int) -> list[Any]:
+    name, zones = machine.get("name"), machine.get("zone")
     turns = zones if isinstance(zones, list) and zones else [zones]
-    rest = {k: v for k, v in machine.items() if k not in ("count", "name", "zone")}
-    return [rest | {"name": name.replace("{n}", str(n + 1)), "zone": turns[n % len(turns)]} for n in range(count)]
+    rest = {k: v for k, v in machine.items() if k not in ("count", "zone")}
+    if not isinstance(name, str) or not NAME.fullmatch(name.replace("{n}", str(count))):
+        count = 1  # to be reported once
+    named = (rest | {"name": name.replace("{n}", str(n + 1))} if isinstance(name, str) else rest for n in range(count))
+    return [one | {"zone": turns[n % len(turns)]} for n, one in enumerate(named)]
+
+
+def _names_meant(name: Any) -> re.Pattern[str]:
+    """The names that a machine with a wrong count may have been meant to stand for."""
+    before, _, after = name.partition("{n}") if isinstance(name, str) else ("", "", "")
+    return re.compile(rf"{re.escape(before)}[._-]?\d*{re.escape(after)}") if before or after else NAME
+
+
+def _asked_for(document: Document, machines: list[Any], meant: list[re.Pattern[str]]) -> list[Any]:
+    """Machines for what the services name and a wrong count was meant to make: that these are missing follows from it."""
+    known = {m.get("name") for m in machines if isinstance(m, dict) and isinstance(m.get("name"), str)}
+    asked = {text.replace("*", "1") for text in _texts(document.data.get("services"))} if meant else set()
+    return [{"name": t} for t in sorted(asked - known) if NAME.fullmatch(t) and any(p.fullmatch(t) for p in meant)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _match_names(document: Document) -> None:
@@ -99,19 +146,30 @@ def _match_names(document: Document) -> None:
     machines = document.data.get("machines")
     if not isinstance(machines, list):
         return
-    names = [str(m["name"]) for m in machines if isinstance(m, dict) and "name" in m]
+    names = [m["name"] for m in machines if isinstance(m, dict) and isinstance(m.get("name"), str)]
     blocks = [(block, document.data[block]) for block in ("services", "cells") if isinstance(document.data.get(block), dict)]
-    for block, name, fields in [(block, name, fields) for block, named in blocks for name, fields in named.items()]:
-        patterns = fields.get("on") if isinstance(fields, dict) else None
-        if not isinstance(patterns, list) or not any(isinstance(p, str) and "*" in p for p in patterns):
-            continue
-        found: list[Any] = []
-        for j, pattern in enumerate(patterns):
-            matched = fnmatch.filter(names, pattern) if isinstance(pattern, str) and "*" in pattern else [pattern]
-            if not matched:
-                document.fault((block, name, "on", j), f"no machine is called like {pattern!r}; {did_you_mean(pattern.rstrip('*'), names)}")
-            found += matched
-        fields["on"] = found
+    named = [(block, name, fields) for block, inner in blocks for name, fields in inner.items() if isinstance(fields, dict)]
+    lists = {(block, name): fields["on"] for block, name, fields in named if isinstance(fields.get("on"), list)}
+    patterns = [one for on in lists.values() for one in on if _is_pattern(one)]
+    if len(patterns) * len(names) > MOST_COMPARISONS:
+        document.fault(("services",), f"{len(patterns)} patterns under 'on' are too many for {len(names)} machines; name the machines")
+        raise FileError(document.faults)
+    sound = len(names) == len(machines)  # else a pattern may be meant for those whose names are wrong
+    for where, on in lists.items():
+        if any(_is_pattern(one) for one in on):
+            found: list[Any] = []
+            made_from: list[int] = []
+            for j, one in enumerate(on):
+                matched = fnmatch.filter(names, one) if _is_pattern(one) else [one]
+                if not matched and sound:
+                    document.fault((*where, "on", j), f"no machine is called like {one!r:.60}; {did_you_mean(one.rstrip('*'), names)}")
+                found += matched
+                made_from += [j] * len(matched)
+            document.write_out((*where, "on"), found or names[:2], made_from)  # nothing shall follow from an empty list
+
+
+def _is_pattern(name: Any) -> bool:
+    return isinstance(name, str) and "*" in name
 
 
 def _inline_csv(document: Document) -> None:
@@ -121,8 +179,12 @@ def _inline_csv(document: Document) -> None:
         return
     file = document.path.parent / demand["csv"]
     try:
-        with open(file, newline="", encoding="utf-8") as lines:
-            rows = [(float(row["time_s"]), float(row["rate_per_s"])) for row in csv.DictReader(lines)]
+        with open(file, "rb") as raw:
+            text = raw.read(MAX_CSV_BYTES + 1)
+        if len(text) > MAX_CSV_BYTES:
+            raise ValueError(f"has more than {MAX_CSV_BYTES} bytes")
+        lines = io.StringIO(text.decode("utf-8"), newline="")
+        rows = [(float(row["time_s"]), float(row["rate_per_s"])) for row in csv.DictReader(lines)]
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         reason = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
         document.fault(("demand", "csv"), f"{file}: {reason}; a demand file has the columns time_s,rate_per_s and numbers below them")

@@ -39,11 +39,14 @@ class Document:
         """Where a number is marked -> (assumed or measured, its source)."""
         self._places: dict[Path, Place] = {(): (str(path), 1, 1)}
         self._keys: dict[Path, Place] = {}
+        self._made_from: dict[Path, list[int]] = {}
+        """A list that was written out -> of each of its parts, the position in the file of what it was made from."""
         self._nodes = 0
         self.data = self._read()
 
     def fault(self, path: Path, message: str, at: Place | None = None) -> None:
         """Note a fault at the place *at*, else at *path* or the nearest part of it that the file has."""
+        path = self._written(path)
         while path not in self._places:
             path = path[:-1]
         self.faults.append(Fault(*(at or self._places[path]), message))
@@ -61,10 +64,21 @@ class Document:
         self._places = {path: place for path, place in base._places.items() if stays(path)} | self._places
         self._keys = {path: place for path, place in base._keys.items() if stays(path)} | self._keys
 
-    def stands_for(self, path: Path, origin: Path) -> None:
-        """Faults at *path*, which was made from what stands at *origin*, are reported there."""
-        for old in [p for p in self._places if p[: len(origin)] == origin]:
-            self._places[(*path, *old[len(origin) :])] = self._places[old]
+    def write_out(self, path: Path, parts: list[Any], made_from: list[int]) -> None:
+        """Put *parts* for the list at *path*; faults of each are reported where the one stands that it was made from."""
+        holder = self.data
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = parts
+        self._made_from[path] = made_from
+
+    def _written(self, path: Path) -> Path:
+        """Where in the file stands what is now at *path*."""
+        for n, part in enumerate(path):
+            made_from = self._made_from.get(path[:n], [])
+            if isinstance(part, int) and part < len(made_from):
+                return (*path[:n], made_from[part], *path[n + 1 :])
+        return path
 
     def _at(self, mark: Any) -> Place:
         return str(self.path), mark.line + 1, mark.column + 1
@@ -74,12 +88,13 @@ class Document:
 
     def _read(self) -> Any:
         try:
-            raw = self.path.read_bytes()
+            with open(self.path, "rb") as file:
+                raw = file.read(MAX_BYTES + 1)  # a device has no end
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = error.strerror if isinstance(error, OSError) else error
             raise self._stop(1, 1, f"cannot be read ({reason}); name an existing YAML file") from None
         if len(raw) > MAX_BYTES:
-            raise self._stop(1, 1, f"has {len(raw)} bytes; a file has at most {MAX_BYTES}: use lists of names rather than repetition")
+            raise self._stop(1, 1, f"has too many bytes; a file has at most {MAX_BYTES}: use lists of names rather than repetition")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an anchor that is used twice is legal YAML 1.2
@@ -176,7 +191,7 @@ class Document:
             errors = [e for e in error.errors(include_url=False) if e["loc"] != (without,)]
             for item in errors:
                 path = self._known(item["loc"])
-                at = self._keys.get(path) if item["type"] == "extra_forbidden" else None
+                at = self._keys.get(self._written(path)) if item["type"] == "extra_forbidden" else None
                 named = item["loc"] if item["type"] == "missing" or item["loc"][-1] == "[key]" else path
                 self.fault(path, _message(item["type"], item["msg"], item["input"], named, model), at)
             if without is None:
@@ -214,7 +229,7 @@ class Document:
         """*path* without the parts that pydantic adds for the branch of a union."""
         kept: Path = ()
         for part in path:
-            if (*kept, part) in self._places:
+            if self._written((*kept, part)) in self._places:
                 kept = (*kept, part)
         return kept
 

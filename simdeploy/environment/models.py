@@ -43,7 +43,7 @@ Role = Literal["stateless", "leader_elected", "quorum", "datastore", "monitoring
 
 def did_you_mean(value: str, known: list[str]) -> str:
     """The way out for a name that is not there: the nearest known one, else all of them (at most eight)."""
-    near = difflib.get_close_matches(value, known, n=1)
+    near = difflib.get_close_matches(value[:80], known[:2000], n=1)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"there are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}" if known else "there are none"
@@ -324,12 +324,11 @@ class Environment(Frozen):
     @cached_property
     def instances(self) -> dict[str, tuple[str, str]]:
         """`service@machine` -> (service, machine), in canonical order: by machine as listed, then by service name."""
-        return {
-            f"{name}@{machine.name}": (name, machine.name)
-            for machine in self.machines
-            for name, service in sorted(self.services.items())
-            if machine.name in service.on
-        }
+        on: dict[str, list[str]] = {}
+        for name, service in sorted(self.services.items()):
+            for machine in service.on:
+                on.setdefault(machine, []).append(name)
+        return {f"{name}@{m.name}": (name, m.name) for m in self.machines for name in on.get(m.name, ())}
 
     def members(self, service: str) -> tuple[str, ...]:
         """The instances of *service* in canonical order."""
@@ -415,9 +414,10 @@ def _problems(env: Environment) -> list[Problem]:
         found.append(Problem(path, message))
 
     names = [m.name for m in env.machines]
+    firsts: dict[str, int] = {}
     for i, name in enumerate(names):
-        if name in names[:i]:
-            first = names.index(name)
+        first = firsts.setdefault(name, i)
+        if first != i:
             zones = {env.machines[first].zone, env.machines[i].zone}
             add(
                 ("machines", i, "name"),
@@ -432,11 +432,13 @@ def _problems(env: Environment) -> list[Problem]:
     for name, service in env.services.items():
         where: Path = ("services", name)
         _check_service(env, name, where, add)
+        instances: set[str] = set()
         for j, machine in enumerate(service.on):
-            if machine not in names:
+            if machine not in firsts:
                 add((*where, "on", j), f"{name!r} runs on {machine!r}, which is no machine; {did_you_mean(machine, names)}")
-            elif machine in service.on[:j]:
+            elif machine in instances:
                 add((*where, "on", j), f"{name!r} is listed twice on {machine!r}; one instance of a service runs on a machine")
+            instances.add(machine)
         for callee in service.calls:
             if callee not in services:
                 add((*where, "calls", callee), f"{name!r} calls {callee!r}, which is no service; {did_you_mean(callee, services)}")
@@ -444,7 +446,7 @@ def _problems(env: Environment) -> list[Problem]:
             for callee in set(callees) - set(service.calls):
                 add((*where, "accepts", version, callee), f"{name!r} does not call {callee!r}; {did_you_mean(callee, list(service.calls))}")
         for action_name, action in service.actions.items():
-            if action.on is not None and action.on not in names:
+            if action.on is not None and action.on not in firsts:
                 message = f"{action_name!r} of {name!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"
                 add((*where, "actions", action_name, "on"), message)
             _check_length(name, service, action_name, (*where, "actions", action_name), add)

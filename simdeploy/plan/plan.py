@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -85,7 +86,7 @@ class Wiring(NamedTuple):
 class Plan(Frozen):
     """Steps in order, the environment they act on, and everything that decides what they cost.
 
-    Building one raises PlanError for steps that form no DAG, or that name what is not there.
+    Building one raises PlanError, a line for each fault, for steps that form no DAG, or that name what is not there.
     """
 
     format: Literal[1] = 1
@@ -110,8 +111,9 @@ class Plan(Frozen):
 
     @model_validator(mode="after")
     def _is_sound(self) -> Plan:
-        _check_steps(self)
-        _check_names(self)
+        wrong = [*_check_steps(self), *_check_names(self)]
+        if wrong:
+            raise PlanError("\n".join(wrong))
         try:
             loop = [u for u, _ in nx.find_cycle(self.graph())]
         except nx.NetworkXNoCycle:
@@ -186,33 +188,35 @@ class Plan(Frozen):
         return html_table(steps(self))
 
 
-def _check_steps(plan: Plan) -> None:
+def _check_steps(plan: Plan) -> Iterator[str]:
+    """Every fault of what the steps say of each other."""
     seen: dict[str, Step] = {}
     for step in plan.steps:
         if step.id in seen:
-            raise PlanError(f"two steps are called {step.id!r}; give the second another action or an ordinal such as '#2'")
+            yield f"two steps are called {step.id!r}; give the second another action or an ordinal such as '#2'"
         seen[step.id] = step
     for step in plan.steps:
         if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
-            raise PlanError(f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither")
+            yield f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither"
         if step.until_idle:
-            _check_drain(plan, step)
+            yield from _check_drain(plan, step)
         if step.part == MAIN and any(getattr(step, guard) for guard in GUARDS):
-            raise PlanError(f"step {step.id!r} is a main step with a guard ({', '.join(GUARDS)}); only a rollback or forward step has one")
+            yield f"step {step.id!r} is a main step with a guard ({', '.join(GUARDS)}); only a rollback or forward step has one"
         if step.section != "forward" and step.round != 1:
-            raise PlanError(f"{step.section} step {step.id!r} has round {step.round}; only a forward step has one: set section or drop it")
+            yield f"{step.section} step {step.id!r} has round {step.round}; only a forward step has one: set section or drop it"
         for watched in step.judge.watch if step.judge else ():
             if watched not in seen:
-                raise PlanError(f"judge {step.id!r} watches {watched!r}, which is no step; {did_you_mean(watched, list(seen))}")
-        _check_references(step, seen)
-    _check_rounds(plan)
+                yield f"judge {step.id!r} watches {watched!r}, which is no step; {did_you_mean(watched, list(seen))}"
+        yield from _check_references(step, seen)
+    yield from _check_rounds(plan)
 
 
-def _check_references(step: Step, steps: dict[str, Step]) -> None:
+def _check_references(step: Step, steps: dict[str, Step]) -> Iterator[str]:
     for field in ("needs", "after", *GUARDS):
         for name in getattr(step, field):
             if name not in steps:
-                raise PlanError(f"step {step.id!r} names {name!r} under {field}, which is no step; {did_you_mean(name, list(steps))}")
+                yield f"step {step.id!r} names {name!r} under {field}, which is no step; {did_you_mean(name, list(steps))}"
+                continue
             other = steps[name]
             if field in GUARDS:
                 fits, wanted = other.part != ROLLBACK and (step.part == ROLLBACK or other.part < step.part), "earlier"
@@ -220,27 +224,25 @@ def _check_references(step: Step, steps: dict[str, Step]) -> None:
                 fits, wanted = other.part == step.part, _section(step)
             if not fits:
                 which = f"{_section(step)} step {step.id!r} names the {_section(other)} step {name!r} under {field}"
-                raise PlanError(f"{which}, which takes {wanted} steps; name one of those")
+                yield f"{which}, which takes {wanted} steps; name one of those"
 
 
 def _section(step: Step) -> str:
     return f"forward (round {step.round})" if step.section == "forward" else step.section
 
 
-def _check_rounds(plan: Plan) -> None:
+def _check_rounds(plan: Plan) -> Iterator[str]:
     """Rounds are numbered without a gap, and a gate that goes forward has one to go to."""
     rounds = {s.part for s in plan.steps if s.section == "forward"}
     for gap in sorted({r - 1 for r in rounds} - rounds - {MAIN}):
-        raise PlanError(f"forward round {gap + 1} has steps and round {gap} has none; number the rounds 1, 2, ...")
+        yield f"forward round {gap + 1} has steps and round {gap} has none; number the rounds 1, 2, ..."
     for step in plan.steps:
         if step.gate is not None and step.gate.reaction == "forward" and (step.part == ROLLBACK or step.part + 1 not in rounds):
             where = "a rollback has none" if step.part == ROLLBACK else f"no step has section 'forward' and round {step.part + 1}"
-            raise PlanError(
-                f"gate {step.id!r} goes forward and names a round that is not there: {where}; add the round or let it roll back or halt"
-            )
+            yield f"gate {step.id!r} goes forward and names a round that is not there: {where}; add the round or let it roll back or halt"
 
 
-def _check_drain(plan: Plan, step: Step) -> None:
+def _check_drain(plan: Plan, step: Step) -> Iterator[str]:
     """A step that lasts until idle drains its target, whose service says how long it holds a request, up to a time-out."""
     service, _ = plan.environment.instances.get(step.target, ("", ""))
     wrong = None
@@ -255,46 +257,47 @@ def _check_drain(plan: Plan, step: Step) -> None:
     elif step.duration != ZERO:
         wrong = f"also has the duration {step.duration}; drop that, its length follows from the hold"
     if wrong:
-        raise PlanError(f"step {step.id!r} lasts until idle and {wrong}, or drop `until_idle`")
+        yield f"step {step.id!r} lasts until idle and {wrong}, or drop `until_idle`"
 
 
-def _check_names(plan: Plan) -> None:
+def _check_names(plan: Plan) -> Iterator[str]:
+    """Every name of what is not there, and every effect on what does not take it."""
     env = plan.environment
     known: dict[str, Any] = {"instance": env.instances, "service": env.services, "step": plan.wiring.position}
     for step in plan.steps:
         for pool, units in step.pools:
             if units > plan.pools.get(pool, 0):
-                raise PlanError(f"step {step.id!r} holds {units} of pool {pool!r}, which has {plan.pools.get(pool, 0)}; enlarge the pool")
+                yield f"step {step.id!r} holds {units} of pool {pool!r}, which has {plan.pools.get(pool, 0)}; enlarge the pool"
         if step.on and step.on not in env.machine_index:
-            raise PlanError(f"step {step.id!r} runs on {step.on!r}, which is no machine; {did_you_mean(step.on, list(env.machine_index))}")
+            yield f"step {step.id!r} runs on {step.on!r}, which is no machine; {did_you_mean(step.on, list(env.machine_index))}"
         for instance, _ in step.slow:
             if instance not in env.instances:
-                raise PlanError(f"step {step.id!r} slows {instance!r}, which is no instance; {did_you_mean(instance, list(env.instances))}")
+                yield f"step {step.id!r} slows {instance!r}, which is no instance; {did_you_mean(instance, list(env.instances))}"
         for effect in (*step.begin, *step.end):
             for kind, value in zip(VERBS[str(effect[0])].arguments, effect[1:], strict=False):
                 names = known.get(kind.rstrip("?"))
                 if names is not None and value not in names and not (value is None and kind.endswith("?")):
                     which = f"step {step.id!r}: effect {list(effect)} names {value!r}, which is no {kind.rstrip('?')}"
-                    raise PlanError(f"{which}; {did_you_mean(str(value), list(names))}")
+                    yield f"{which}; {did_you_mean(str(value), list(names))}"
         for verb, service in [(str(e[0]), str(e[1])) for e in (*step.begin, *step.end) if e[0] in ON_SERVICES]:
-            role = env.services[service].role
+            role = env.services[service].role if service in env.services else "datastore"  # that it is missing is said above
             if role != "datastore" and (verb != "lead" or role not in ("leader_elected", "quorum")):
                 wanted = "a leader-elected, quorum or datastore service" if verb == "lead" else "a datastore"
-                raise PlanError(f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}")
+                yield f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}"
         for instance in (str(e[1]) for e in (*step.begin, *step.end) if e[0] == "weight"):
-            weighed = env.services[env.instances[instance][0]]
-            if not weighed.is_balanced:
+            weighed = env.services[env.instances[instance][0]] if instance in env.instances else None
+            if weighed is not None and not weighed.is_balanced:
                 how = "a quorum that serves through its leader" if weighed.role == "quorum" else weighed.role
                 which = f"step {step.id!r}: effect 'weight' is on {instance!r}, which is {how}"
-                raise PlanError(f"{which}; it takes a stateless service, or a quorum whose members all serve")
-    for name in set(plan.start.leaders) - set(env.services):
-        raise PlanError(f"the start state names a leader of {name!r}, which is no service; {did_you_mean(name, list(env.services))}")
+                yield f"{which}; it takes a stateless service, or a quorum whose members all serve"
+    for name in sorted(set(plan.start.leaders) - set(env.services)):
+        yield f"the start state names a leader of {name!r}, which is no service; {did_you_mean(name, list(env.services))}"
     for metric in plan.prefer:
         if metric not in METRICS:
-            raise PlanError(f"the plan prefers {metric!r}, which is no metric; {did_you_mean(metric, list(METRICS))}")
+            yield f"the plan prefers {metric!r}, which is no metric; {did_you_mean(metric, list(METRICS))}"
     for name in (*plan.start.absent, *plan.start.out, *plan.start.leaders.values()):
         if name not in env.instances:
-            raise PlanError(f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}")
+            yield f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}"
     for crash in plan.crashes:
         if crash.machine not in env.machine_index:
-            raise PlanError(f"{crash.machine!r} is to crash and is no machine; {did_you_mean(crash.machine, list(env.machine_index))}")
+            yield f"{crash.machine!r} is to crash and is no machine; {did_you_mean(crash.machine, list(env.machine_index))}"

@@ -154,7 +154,7 @@ def vary_inputs(
     Raises StudyError for a strategy that the scenario does not have.
     """
     wanted = chosen(scenario, strategies)
-    assumed = [(i, input_text(scenario.environment, i.at)) for i in scenario.environment.inputs if i.mark == "assumed"]
+    assumed = [(i, _was(scenario, i.at)) for i in scenario.environment.inputs if i.mark == "assumed"]
     trials = {(i.at, factor): _plans(scenario, wanted, i.at, factor) for i, was in assumed if was for factor in FACTORS}
     given = [(i, was) for i, was in assumed if was and any(trials[i.at, factor] for factor in FACTORS)]
     plans = build_plans(scenario, wanted)
@@ -186,6 +186,14 @@ def vary_inputs(
     inputs = sorted((varied(i, was) for i, was in given), key=lambda i: (-i.changes_recommendation, -i.changes_goals, -i.swing))
     not_varied = [i for i, was in assumed if (i, was) not in given]
     return Robustness(outcome, recommended, goals, metric, inputs, not_varied, outcome.interrupted)
+
+
+def _was(scenario: Scenario, at: str) -> str | None:
+    """What the number at *at* is; None where the file has no number there, or one that the environment is only made with (a count)."""
+    try:
+        return input_text(scenario.environment, at)
+    except SimdeployError:
+        return None
 
 
 def _plans(scenario: Scenario, strategies: list[str], at: str, factor: float) -> dict[str, Plan] | str:

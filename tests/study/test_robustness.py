@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import pytest
 from click.testing import CliRunner
@@ -105,6 +106,18 @@ def test_a_zero_and_a_rule_have_neither_half_nor_double():
 
     assert [] == found.inputs and [zero, rule] == [i.at for i in found.not_varied]
     assert "No number of the environment is assumed" in found.sentence and "Not varied: 2" in found.sentence
+
+
+def test_a_mark_of_what_the_environment_is_only_made_with_is_not_varied(tmp_path):
+    """A counted machine is gone when the environment is there, and so is the place of its mark."""
+    text = pathlib.Path("simdeploy/templates/environment.yaml").read_text()
+    text = text.replace("{name: sql1}", '{name: sql1}, {name: "x{n}", count: {value: 2, assumed: a guess}}')
+    (tmp_path / "environment.yaml").write_text(text)
+    (tmp_path / "upgrade.yaml").write_text(pathlib.Path("simdeploy/templates/upgrade.yaml").read_text())
+
+    found = vary_inputs(load_scenario(tmp_path / "upgrade.yaml"), 8)
+
+    assert ["machines.5.count"] == [i.at for i in found.not_varied] and ["demand.rate"] == [i.at for i in found.inputs]
 
 
 def test_the_luck_is_the_same_in_any_number_of_processes_and_progress_is_told():
