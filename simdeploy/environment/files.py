@@ -91,7 +91,7 @@ def _count_machines(document: Document) -> None:
 
 def _count_inputs(document: Document, origins: list[int]) -> None:
     """Marks on a machine of the list are marks on all machines that it stands for: `machines.3-7.mtbf`."""
-    for path in [p for p in document.inputs if p[0] == "machines" and len(p) > 1]:
+    for path in [p for p in document.inputs if p[:1] == ("machines",) and len(p) > 1]:
         made = [j for j, i in enumerate(origins) if i == path[1]]
         mark = document.inputs.pop(path)
         if made:
