@@ -36,20 +36,13 @@ def _reader(least: int) -> PlainValidator:
     return PlainValidator(read, json_schema_input_type=Annotated[int, Field(ge=least)] | _PercentageText)
 
 
-<<<<<<< HEAD
-_WRITTEN = PlainSerializer(lambda size: size if isinstance(size, int) else f"{float(100 * size):.9f}".rstrip("0").rstrip(".") + " %")
-Size = Annotated[int | Fraction, _reader(1), _WRITTEN]
-"""A count, or an exact share of the pool; in YAML `2` or `25 %`."""
-Minimum = Annotated[int | Fraction, _reader(0), _WRITTEN]
-=======
 def _said(size: int | Fraction) -> int | str:
-    return size if isinstance(size, int) else f"{float(size * 100):.12g} %"
+    return size if isinstance(size, int) else f"{float(size * 100):.9f}".rstrip("0").rstrip(".") + " %"
 
 
 Size = Annotated[int | Fraction, _reader(1), PlainSerializer(_said)]
 """A count, or an exact share of the pool; in YAML `2` or `25 %`."""
 Minimum = Annotated[int | Fraction, _reader(0), PlainSerializer(_said)]
->>>>>>> main
 """The same, and 0: how many stay."""
 
 Word = Literal["all", "by_zone", "by_update_domain", "canary", "halves"]

@@ -61,11 +61,7 @@ def _compose(schema: Json) -> None:
     machine["name"]["pattern"] = machine["name"]["pattern"].replace("._-]", "._{}-]")
     for name in ("Service", "Cell"):
         items = schema["$defs"][name]["properties"]["on"]["items"]
-<<<<<<< HEAD
-        items["pattern"] = items["pattern"].replace("A-Za-z0-9]", "A-Za-z0-9*]").replace("._-]", "._*-]")
-=======
         items["pattern"] = items["pattern"].replace("._-]", "._*-]").replace("^[A-Za-z0-9]", "^[A-Za-z0-9*]")
->>>>>>> main
 
 
 class _OfYaml(GenerateJsonSchema):
