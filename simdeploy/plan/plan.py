@@ -263,7 +263,7 @@ def _check_drain(plan: Plan, step: Step) -> Iterator[str]:
 def _check_names(plan: Plan) -> Iterator[str]:
     """Every name of what is not there, and every effect on what does not take it."""
     env = plan.environment
-    known: dict[str, Any] = {"instance": env.instances, "service": env.services, "step": plan.wiring.position}
+    known: dict[str, Any] = {"instance": env.instances, "service": env.services, "step": {s.id for s in plan.steps}}
     for step in plan.steps:
         for pool, units in step.pools:
             if units > plan.pools.get(pool, 0):
