@@ -45,7 +45,7 @@ VERBS: dict[str, Verb] = {
 
 
 def _checked(value: Any) -> Any:
-    if not isinstance(value, list | tuple) or not value or value[0] not in VERBS:
+    if not isinstance(value, list | tuple) or not value or value[0] not in list(VERBS):  # it may be unhashable
         raise PydanticCustomError(
             "effect", "{value} is no effect; the verbs are {verbs}", {"value": repr(value)[:60], "verbs": ", ".join(VERBS)}
         )
