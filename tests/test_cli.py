@@ -289,6 +289,36 @@ def test_every_fault_of_a_plan_is_reported_at_once(tmp_path):
     assert all(1 == sum(w in line for line in faults) for w in wanted), said.output
 
 
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ({"begin": [[["lead"], "web"]]}, "is no effect"),
+        ({"slow": [5]}, "steps.0.slow.0"),
+        ({"duration": 10**400}, "must be finite"),
+        ({"retries": 10**400}, "steps.0.retries"),
+        ({"id": 7}, "steps.0.id"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_in_a_plan_is_named(tmp_path, step, says):
+    path = tmp_path / "plan.json"
+    invoke("plan", UPGRADE, "--strategy", "drain-expand", "-o", str(path))
+    plan = json.loads(path.read_text())
+    plan["steps"][0] |= step
+    path.write_text(json.dumps(plan))
+
+    said = invoke("simulate", str(path))
+
+    assert 2 == said.exit_code and says in said.output and isinstance(said.exception, SystemExit)
+
+
+def test_a_number_of_thousands_of_digits_is_no_plan(tmp_path):
+    (tmp_path / "plan.json").write_text('{"format": ' + "1" * 5000 + "}")
+
+    said = invoke("simulate", str(tmp_path / "plan.json"))
+
+    assert 2 == said.exit_code and "is no JSON that can be read" in said.output
+
+
 def test_help_starts_without_the_heavy_libraries():
     heavy = ("pydantic", "numpy", "pandas", "networkx", "matplotlib")
     code = f"import sys; from simdeploy.cli import main; print([m for m in {heavy} if m in sys.modules])"

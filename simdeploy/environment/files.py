@@ -36,7 +36,9 @@ def load_environment(path: str | pathlib.Path) -> Environment:
     document.data["inputs"] = [
         {"at": ".".join(map(str, at)), "mark": mark, "source": source} for at, (mark, source) in document.inputs.items()
     ]
-    environment = document.check(Environment)
+    services = document.data.get("services")
+    entry = next(iter(services), "") if isinstance(services, dict) else ""
+    environment = document.check(Environment, instead={"name": "unnamed", "entry": entry, "demand": {"rate": "1 req/s"}})
     if environment is None or document.faults:
         raise FileError(document.faults)
     return environment

@@ -140,7 +140,7 @@ class Action(Frozen):
     """Name in the command's environment -> reference such as `vault:sql/owner`; never the secret itself."""
     p_fail: Fraction = 0.0
     """Chance that one attempt fails."""
-    retries: int = Field(default=0, ge=0)
+    retries: int = Field(default=0, ge=0, le=1000)
     """Further attempts after a failed one."""
     retry_delay: Duration = ZERO
     """Pause before each of them."""

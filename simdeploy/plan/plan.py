@@ -176,6 +176,8 @@ class Plan(Frozen):
                 f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']} (here: {e['input']!r:.60})" for e in error.errors(include_url=False)
             ]
             raise PlanError("\n".join(lines)) from None
+        except ValueError as error:  # a number of thousands of digits
+            raise PlanError(f"is no JSON that can be read: {error}; name a file written by 'simdeploy plan'") from None
 
     @property
     def digest(self) -> str:
