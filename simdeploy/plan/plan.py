@@ -114,10 +114,10 @@ class Plan(Frozen):
         wrong = [*_check_steps(self), *_check_names(self)]
         if wrong:
             raise PlanError("\n".join(wrong))
-        try:
-            loop = [u for u, _ in nx.find_cycle(self.graph())]
-        except nx.NetworkXNoCycle:
+        graph = self.graph()
+        if nx.is_directed_acyclic_graph(graph):  # to find a loop takes far longer than to see that there is none
             return self
+        loop = [u for u, _ in nx.find_cycle(graph)]
         raise PlanError(f"steps wait for each other: {' -> '.join([*loop, loop[0]])}; drop one of these needs or after")
 
     @cached_property
