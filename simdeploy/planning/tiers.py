@@ -164,6 +164,9 @@ def _blue_green(build: Builder, name: str, partition: Partition, barrier: Barrie
         barrier = (build.steps[-1].id,)
     gone = {i: release(build, i, (leaving[i][-1].id,)).model_copy(update={"after": barrier}) for i in old}
     build.add(*gone.values())
-    lanes = [Lane(i, partition, [*coming[i], *leaving[i], gone[i]], heir=new[i] if partition.hand_over and i == leader else None, new=new[i]) for i in old]
+    lanes = [
+        Lane(i, partition, [*coming[i], *leaving[i], gone[i]], heir=new[i] if partition.hand_over and i == leader else None, new=new[i])
+        for i in old
+    ]
     build.batches.append(Batch(build.stage, name, lanes))
     return judge(build, f"code/{name}/judge#3", name, [[step] for step in gone.values()])
