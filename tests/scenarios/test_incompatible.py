@@ -51,7 +51,11 @@ CELLS: Figures = {
     "blue-green": NEITHER["blue-green"],
     "all-at-once": NEITHER["all-at-once"],
 }
-BY_HAND = {"incompatible": ("blue-green", NEITHER), "incompatible-expanded": ("blue-green", EXPANDED), "incompatible-cells": ("slices", CELLS)}
+BY_HAND = {
+    "incompatible": ("blue-green", NEITHER),
+    "incompatible-expanded": ("blue-green", EXPANDED),
+    "incompatible-cells": ("slices", CELLS),
+}
 """Environment -> the strategy that is recommended, and the figures of every one."""
 
 
