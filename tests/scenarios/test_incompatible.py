@@ -51,7 +51,7 @@ CELLS: Figures = {
     "blue-green": NEITHER["blue-green"],
     "all-at-once": NEITHER["all-at-once"],
 }
-BY_HAND = {
+BY_HAND: dict[str, tuple[str, Figures]] = {
     "incompatible": ("blue-green", NEITHER),
     "incompatible-expanded": ("blue-green", EXPANDED),
     "incompatible-cells": ("slices", CELLS),
