@@ -120,7 +120,7 @@ class Builder:
         return f"{service}@{stated}" if stated else self.env.members(service)[0]
 
     def new_machines(self, instances: Sequence[str]) -> dict[str, str]:
-        """For each of *instances* one like it on a new machine beside its own, absent until a step allocates it."""
+        """For each of *instances* one like it on a new machine beside its own, in the same cell, absent until a step allocates it."""
         machines, services = list(self.env.machines), dict(self.env.services)
         made: dict[str, str] = {}
         taken = {m.name for m in machines}
@@ -134,7 +134,12 @@ class Builder:
             machines.append(old.model_copy(update={"name": name}))
             services[service] = services[service].model_copy(update={"on": (*services[service].on, name)})
             made[instance] = f"{service}@{name}"
-        self.env = self.env.model_copy(update={"machines": tuple(machines), "services": services})
+        beside = {self.env.instances[old][1]: new.partition("@")[2] for old, new in made.items()}
+        cells = {
+            name: cell.model_copy(update={"on": (*cell.on, *(beside[m] for m in cell.on if m in beside))})
+            for name, cell in self.env.cells.items()
+        }
+        self.env = self.env.model_copy(update={"machines": tuple(machines), "services": services, "cells": cells})
         self.absent += made.values()
         return made
 
