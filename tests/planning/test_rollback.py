@@ -1,0 +1,263 @@
+"""The way back: from every point of random plans to the start, never below the way forward, without a trace where it is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from simdeploy.environment.models import Environment
+from simdeploy.errors import InvalidDocument
+from simdeploy.plan.facts import FactBook
+from simdeploy.plan.layout import ABSENT, SERVING, Layout
+from simdeploy.plan.measurement import Meter, _fold, measure
+from simdeploy.plan.plan import Plan
+from simdeploy.plan.state import State
+from simdeploy.plan.steps import Step
+from simdeploy.plan.trace import Trace
+from simdeploy.planning.scenario import Scenario
+from simdeploy.planning.upgrade import build_plans
+from simdeploy.simulation.engine import Engine
+from simdeploy.simulation.sampler import Draws
+
+SECONDS = {
+    "weigh": 5, "drain": 30, "await_idle": 5, "stop": 10, "install": 60, "configure": 5, "start": 20, "undrain": 1, "await_healthy": 7,
+    "switch": 3, "hand_over": 2, "migrate": 90, "expand": 2, "backfill": 60, "index": 8, "contract": 4, "split": 4, "reconcile": 9,
+    "back_up": 50, "restore": 70,
+}  # fmt: skip
+TIER_ACTIONS = ("weigh", "drain", "install", "start", "switch", "hand_over")
+STORE_ACTIONS = ("migrate", "expand", "contract", "hand_over", "split", "reconcile", "back_up", "restore")
+UNDONE_BY = {"undo": ["undo"]}
+
+
+@st.composite
+def environments(draw: Any) -> Environment:
+    """Up to three tiers, each calling the next, some on the machines of the tier above; at times a store below them."""
+    spread = draw(st.booleans())
+    duration = (lambda s: {"uniform": [s * 0.5, s * 1.5]}) if spread else (lambda s: s)
+    machines: dict[str, dict[str, Any]] = {}
+    services: dict[str, dict[str, Any]] = {}
+    tiers = [f"tier{k}" for k in range(draw(st.integers(1, 3)))]
+    store = draw(st.booleans())
+    before: list[str] = []
+    for k, name in enumerate(tiers):
+        count = draw(st.integers(1, 5))
+        hosts = before[:count] if before and draw(st.integers(0, 3)) == 0 else []
+        on = [*hosts, *(f"{name}m{j}" for j in range(count - len(hosts)))]
+        before = on
+        for j, machine in enumerate(on):
+            machines.setdefault(machine, {"name": machine, "zone": f"z{j % 2}"})
+        role = draw(st.sampled_from(["stateless", "stateless", "leader_elected", "quorum"]))
+        optional = [a for a in ("await_idle", "stop", "configure", "undrain", "await_healthy") if draw(st.booleans())]
+        check = draw(st.sampled_from([None, {"interval": 2.0, "fall": 3, "rise": 2}]))
+        if check is None:
+            optional = [a for a in optional if a != "await_healthy"]
+        below = tiers[k + 1 : k + 2] or (["sql"] if store else [])
+        calls = {name: 1 for name in below} | ({"sql": 1} if store and draw(st.booleans()) else {})
+        services[name] = {
+            "role": role, "on": on, "capacity": 100, "calls": calls, "health_check": check,
+            "election": {"detect": 6.0, "elect": 3.0, "prefer": draw(st.sampled_from(["plan_order", "upgraded"]))},
+            "actions": {a: {"duration": duration(SECONDS[a])} for a in (*TIER_ACTIONS, "stop", *optional)},
+        }  # fmt: skip
+        if "stop" not in optional and draw(st.booleans()):
+            del services[name]["actions"]["stop"]
+    if store:
+        on = [f"sqlm{j}" for j in range(draw(st.integers(1, 3)))]
+        machines |= {m: {"name": m, "zone": f"z{j % 2}"} for j, m in enumerate(on)}
+        optional = [a for a in ("backfill", "index") if draw(st.booleans())]
+        actions: dict[str, dict[str, Any]] = {a: {"duration": duration(SECONDS[a])} for a in (*STORE_ACTIONS, *optional)}
+        for action in ("migrate", "expand", "contract", "reconcile"):
+            if draw(st.booleans()):
+                actions[action]["undo"] = ["undo"]
+            if action != "reconcile" and draw(st.integers(0, 4)) == 0:
+                actions[action]["times"] = 2
+        for action in ("expand", "backfill", "contract"):
+            if action in actions:
+                actions[action]["capacity_left"] = draw(st.sampled_from([0.0, 0.5, 1.0]))
+        services["sql"] = {
+            "role": "datastore", "on": on, "capacity": 1000, "failover": draw(st.sampled_from(["manual", "automatic"])),
+            "election": {"detect": 6.0, "elect": 3.0}, "actions": actions, "store": {"copies": [{"kind": "standby"}] if len(on) > 1 else []},
+        }  # fmt: skip
+    patch = {"duration": 100} | draw(st.sampled_from([{}, {"undo": ["unpatch"]}]))
+    whole = {"name": "shop", "machines": list(machines.values()), "entry": "tier0", "services": services}
+    actions = {"allocate": {"duration": duration(40)}, "release": {"duration": duration(6)}, "patch": patch, "reboot": {"duration": 30}}
+    return Environment.model_validate(whole | {"demand": {"rate_per_s": 50}, "actions": actions})
+
+
+SIZES = st.one_of(st.integers(1, 4), st.sampled_from(["25 %", "50 %"]))
+CUTS = st.one_of(
+    st.sampled_from(["all", "canary", "halves", "by_zone"]).map(lambda word: {"batches": word}),
+    st.lists(SIZES, min_size=1, max_size=3).map(lambda sizes: {"batches": sizes}),
+    SIZES.map(lambda size: {"max_unavailable": size}),
+)
+NEW_MACHINES = st.one_of(
+    SIZES.map(lambda size: {"max_surge": size}),
+    st.tuples(SIZES, SIZES).map(lambda p: {"max_surge": p[0], "max_unavailable": p[1]}),
+    st.sampled_from([0.0, 25.0]).map(lambda kept: {"blue_green": True, "keep_old": kept}),
+)
+PLACES = ("canary", "batch", "tier", "code", "end")
+
+
+@st.composite
+def scenarios(draw: Any) -> Scenario:
+    """Upgrades and patches in a random strategy that rolls back, with checks that never say no by themselves."""
+    env = draw(environments())
+    tiers = [name for name in env.services if name != "sql"]
+    patched = [s for s in env.services if draw(st.integers(0, 3)) == 0]
+    to = {s: "2" for s in env.services if s not in patched or (s != "sql" and draw(st.booleans()))}
+    to = {s: v for s, v in to.items() if draw(st.integers(0, 5)) or not patched}
+    forward = draw(st.integers(0, 2))
+    services: dict[str, dict[str, Any]] = {}
+    slices = draw(st.integers(0, 5)) == 0
+    for s in {*to, *patched}:
+        if s == "sql":
+            if s in to:
+                kind = draw(st.sampled_from(["offline", "expand_contract", "replica_first", "split"]))
+                part = {"migration": kind, "back_up_first": draw(st.booleans())}
+                if kind == "expand_contract":
+                    part["restore_on_abort"] = draw(st.booleans())
+            else:
+                part = draw(st.sampled_from([{}, {"batches": 1}, {"batches": 1, "leader": "last", "hand_over": True}]))
+        else:
+            part = {} if slices else dict(draw(CUTS if forward or s in patched else st.one_of(CUTS, NEW_MACHINES)))
+            role = env.services[s].role
+            ways = [{}, {"take_out": "stop"}] + [{"take_out": "weigh", "weights": [0.5, 0.1]}] * (role == "stateless")
+            part |= draw(st.sampled_from(ways))
+            if role == "leader_elected":
+                part |= draw(st.sampled_from([{}, {"leader": "last"}, {"leader": "first"}]))
+                part |= draw(st.sampled_from([{}, {"hand_over": True}]))
+        services[s] = part
+    points = []
+    for _ in range(draw(st.integers(1 if forward else 0, 2))):
+        point = {"after": draw(st.sampled_from(PLACES)), "checks": ["look"], "bake": draw(st.sampled_from([0.0, 15.0]))}
+        points.append(point | ({"on_bad": "forward", "rounds": forward} if forward else {}))
+    strategy: dict[str, Any] = {"services": services, "on_abort": "rollback", "checkpoints": points}
+    if slices:
+        strategy["slices"] = draw(st.sampled_from(["by_zone"]))
+    elif draw(st.integers(0, 2)) == 0:
+        order = draw(st.permutations(sorted({*to, *patched})))
+        strategy["order"] = draw(st.sampled_from([[order], [[s] for s in order], [order[:1], order[1:]] if order[1:] else [order]]))
+    data = {
+        "scenario": "upgrade", "name": "random", "environment": env, "to": to, "patch": patched, "fix": 30.0, "horizon": 20000.0,
+        "checks": {"look": {"duration": 12}}, "strategies": {"s": strategy},
+    }  # fmt: skip
+    try:
+        return Scenario.model_validate(data)
+    except InvalidDocument:
+        assume(False)
+        raise
+
+
+def run_of(plan: Plan, replication: int = 0) -> tuple[Trace, Any]:
+    """The trace of one run, and its metrics by measuring it."""
+    engine = Engine(plan)
+    return engine.trace(Draws(plan, 3, replication, 1, engine.names))
+
+
+def course(plan: Plan, told: Trace) -> tuple[State, list[tuple[float, float]], set[str]]:
+    """The state at the end, (moment, capacity) while the plan ran, the services without a leader at some time since the abort."""
+    layout = Layout(plan)
+    book = FactBook(layout)
+    meter = Meter(layout, book, 50.0, frozenset())
+    steps, machines = plan.wiring.position, plan.environment.machine_index
+    points: list[tuple[float, float]] = []
+    now = 0.0
+
+    def look() -> None:
+        meter.instant_over(now)
+        points.append((now, book.facts[meter._states[-1]].capacity))
+
+    for record in told:
+        if record.at_s > now:
+            look()
+            now = record.at_s
+        _fold(meter, meter.state, record, steps, layout.service_index, machines, layout)
+    look()
+    return meter.state, points
+
+
+def assert_back(plan: Plan, told: Trace, exempt: set[str] = frozenset()) -> None:
+    """Everything stands as it did at the start."""
+    state, _ = course(plan, told)
+    layout = state.layout
+    for i, name in enumerate(layout.instances):
+        condition = layout.conditions[state.codes[i]]
+        if name in plan.start.absent:
+            assert condition.mode == ABSENT, name
+            continue
+        assert condition.mode == SERVING, (name, condition)
+        assert condition.version == layout.start_versions[i], (name, condition)
+        assert condition.weight == 1.0 and condition.factor == 1.0, (name, condition)
+    assert not state.split
+    for s, name in enumerate(layout.service_names):
+        service = layout.services[s]
+        if layout.leading[s]:
+            assert state.leaders[s] is not None, name
+            assert state.mode(state.leaders[s]) == SERVING, name
+        if service.role == "datastore" and name not in exempt:
+            assert state.schemas[s] == service.version, name
+
+
+def failing(plan: Plan, step: Step) -> Plan:
+    """*plan* in which this step fails for certain; a gate says no."""
+    if step.gate is not None:
+        changed = step.model_copy(update={"gate": step.gate.model_copy(update={"sensitivity": 1.0, "false_alarms": 1.0})})
+    else:
+        changed = step.model_copy(update={"p_fail": 1.0, "retries": 0})
+    return plan.model_copy(update={"steps": tuple(changed if s.id == step.id else s for s in plan.steps)})
+
+
+def may_fail(step: Step) -> bool:
+    """Whether a recipe or a check stands behind this step: what only waits does not fail."""
+    return step.kind != "judge" and step.action.partition("#")[0] not in ("bake", "keep_old", "fix")
+
+
+def aborts(plan: Plan) -> Iterator[tuple[str, Plan]]:
+    """*plan* with each of its steps failing in turn; those of round k after a gate of each earlier part has gone forward."""
+    yield from ((s.id, failing(plan, s)) for s in plan.steps if s.section == "main" and may_fail(s))
+    gates = [s for s in plan.steps if s.gate is not None and s.gate.reaction == "forward"]
+    for r in range(1, max((s.part for s in plan.steps), default=0) + 1):
+        for gate in (g for g in gates if g.part == r - 1):
+            base = plan
+            for earlier in range(r - 1):
+                base = failing(base, next(g for g in gates if g.part == earlier))
+            base = failing(base, gate)
+            yield from ((f"{gate.id}, {s.id}", failing(base, s)) for s in plan.steps if s.part == r and may_fail(s))
+
+
+def check_back(scenario: Scenario, plan: Plan, limit: int | None = None) -> None:
+    started_no_return = {s.id for s in plan.steps if s.no_return}
+    sql = scenario.environment.services.get("sql")
+    partition = scenario.partition(scenario.strategies["s"], "sql") if "sql" in scenario.to else None
+    kept = {"sql"} if partition and partition.migration == "expand_contract" and not sql.actions["expand"].undo else set()
+    for n, (name, bad) in enumerate(aborts(plan)):
+        if limit is not None and n >= limit:
+            return
+        told = run_of(bad)
+        began = {r.subject for r in told if r.kind == "began"}
+        aborted = [r for r in told if r.kind == "aborted"]
+        try:
+            assert aborted or "," in name or told.outcome == "partial", told.outcome
+            if told.outcome == "partial" and not aborted:
+                assert name.split("/")[-1].partition("#")[0] in ("backfill", "index", "contract")
+                continue
+            if told.outcome in ("success", "partial"):
+                continue
+            if began & started_no_return:
+                assert told.outcome == "halted"
+                continue
+            assert told.outcome == "rolled_back"
+            assert_back(bad, told, kept)
+        except AssertionError as error:
+            raise AssertionError(f"when {name} fails: {error}") from error
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(scenarios())
+def test_from_every_point_everything_comes_back(scenario):
+    plan = build_plans(scenario)["s"]
+
+    check_back(scenario, plan)
