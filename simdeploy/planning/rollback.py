@@ -44,7 +44,7 @@ class Touched(NamedTuple):
 
 def _surged(one: Lane) -> bool:
     """Whether its new machine came before the old one left."""
-    return one.steps[0].target == one.new
+    return next(s for s in one.steps if s.action != "hand_over").target == one.new
 
 
 class _Chain(NamedTuple):
@@ -127,9 +127,13 @@ def _resumed(build: Builder, one: Touched, start_needs: Barrier = ()) -> list[St
         if step.action.partition("#")[0] in (*CHANGING, "patch", "reboot") and not _serves(step, step.target):
             began = tuple(s.id for s in own if s.target == step.target and _base(s) == _base(step)) or began
         guarded.append(step.model_copy(update={**one.half_done, "began": began}))
-    if partition.weights:
-        guarded[-1] = guarded[-1].model_copy(update={"end": (*guarded[-1].end, ("weight", one.lane.instance, 1.0))})
-    return guarded
+    return _weighed(guarded, one.lane)
+
+
+def _weighed(back: list[Step], own: Lane) -> list[Step]:
+    """*back*, at whose end the instance has its normal share of the traffic again, should it have had less."""
+    given = (("weight", own.instance, 1.0),) if own.partition.weights else ()
+    return [*back[:-1], back[-1].model_copy(update={"end": (*back[-1].end, *given)})]
 
 
 def _renewed(build: Builder, one: Touched) -> list[Step]:
@@ -138,6 +142,7 @@ def _renewed(build: Builder, one: Touched) -> list[Step]:
     old, steps = own.instance, own.steps
     ids = {(s.target, _base(s)): s.id for s in steps}
     back = [s.model_copy(update={"began": _takers(steps, old)}) for s in way_back(build, old, own.partition, changed=False)]
+    back = _weighed(back, own)
     if not _surged(own):  # it may have been released before the new machine came
         gone: dict[str, Any] = {"done": (ids[old, "release"],)}
         fresh = [s.model_copy(update=gone) for s in new_lane(build, old, ()) if _base(s) in ("allocate", *CHANGING)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -233,9 +234,8 @@ def check_back(scenario: Scenario, plan: Plan, limit: int | None = None) -> None
     sql = scenario.environment.services.get("sql")
     partition = scenario.partition(scenario.strategies["s"], "sql") if "sql" in scenario.to else None
     kept = {"sql"} if partition and partition.migration == "expand_contract" and not sql.actions["expand"].undo else set()
-    for n, (name, bad) in enumerate(aborts(plan)):
-        if limit is not None and n >= limit:
-            return
+    cases = list(aborts(plan))
+    for name, bad in cases if limit is None else random.Random(len(cases)).sample(cases, min(limit, len(cases))):
         told = run_of(bad)
         began = {r.subject for r in told if r.kind == "began"}
         aborted = [r for r in told if r.kind == "aborted"]
