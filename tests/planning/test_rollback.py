@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from simdeploy.environment.models import Environment
 from simdeploy.errors import InvalidDocument
 from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import ABSENT, SERVING, Layout
-from simdeploy.plan.measurement import Meter, _fold, measure
+from simdeploy.plan.measurement import Meter, _fold, measure, metrics_of
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.state import State
 from simdeploy.plan.steps import Step
@@ -23,6 +25,7 @@ from simdeploy.planning.scenario import Scenario
 from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
+from tests.builders import assert_legal
 
 SECONDS = {
     "weigh": 5, "drain": 30, "await_idle": 5, "stop": 10, "install": 60, "configure": 5, "start": 20, "undrain": 1, "await_healthy": 7,
@@ -57,7 +60,7 @@ def environments(draw: Any) -> Environment:
         if check is None:
             optional = [a for a in optional if a != "await_healthy"]
         below = tiers[k + 1 : k + 2] or (["sql"] if store else [])
-        calls = {name: 1 for name in below} | ({"sql": 1} if store and draw(st.booleans()) else {})
+        calls = dict.fromkeys(below, 1) | ({"sql": 1} if store and draw(st.booleans()) else {})
         services[name] = {
             "role": role, "on": on, "capacity": 100, "calls": calls, "health_check": check,
             "election": {"detect": 6.0, "elect": 3.0, "prefer": draw(st.sampled_from(["plan_order", "upgraded"]))},
@@ -79,7 +82,8 @@ def environments(draw: Any) -> Environment:
             if action in actions:
                 actions[action]["capacity_left"] = draw(st.sampled_from([0.0, 0.5, 1.0]))
         services["sql"] = {
-            "role": "datastore", "on": on, "capacity": 1000, "failover": draw(st.sampled_from(["manual", "automatic"])),
+            "role": "datastore", "on": on, "capacity": 1000,
+            "failover": draw(st.sampled_from(["manual", "automatic"])),
             "election": {"detect": 6.0, "elect": 3.0}, "actions": actions, "store": {"copies": [{"kind": "standby"}] if len(on) > 1 else []},
         }  # fmt: skip
     patch = {"duration": 100} | draw(st.sampled_from([{}, {"undo": ["unpatch"]}]))
@@ -106,7 +110,6 @@ PLACES = ("canary", "batch", "tier", "code", "end")
 def scenarios(draw: Any) -> Scenario:
     """Upgrades and patches in a random strategy that rolls back, with checks that never say no by themselves."""
     env = draw(environments())
-    tiers = [name for name in env.services if name != "sql"]
     patched = [s for s in env.services if draw(st.integers(0, 3)) == 0]
     to = {s: "2" for s in env.services if s not in patched or (s != "sql" and draw(st.booleans()))}
     to = {s: v for s, v in to.items() if draw(st.integers(0, 5)) or not patched}
@@ -152,54 +155,46 @@ def scenarios(draw: Any) -> Scenario:
         raise
 
 
-def run_of(plan: Plan, replication: int = 0) -> tuple[Trace, Any]:
-    """The trace of one run, and its metrics by measuring it."""
+def told_by(plan: Plan, replication: int = 0) -> Trace:
+    """The trace of one run."""
     engine = Engine(plan)
     return engine.trace(Draws(plan, 3, replication, 1, engine.names))
 
 
-def course(plan: Plan, told: Trace) -> tuple[State, list[tuple[float, float]], set[str]]:
-    """The state at the end, (moment, capacity) while the plan ran, the services without a leader at some time since the abort."""
+def course(plan: Plan, told: Trace) -> tuple[State, list[tuple[float, float]]]:
+    """The state at the end, and (moment, capacity from then on) while the plan ran."""
     layout = Layout(plan)
     book = FactBook(layout)
     meter = Meter(layout, book, 50.0, frozenset())
     steps, machines = plan.wiring.position, plan.environment.machine_index
     points: list[tuple[float, float]] = []
-    now = 0.0
-
-    def look() -> None:
-        meter.instant_over(now)
-        points.append((now, book.facts[meter._states[-1]].capacity))
-
-    for record in told:
-        if record.at_s > now:
-            look()
-            now = record.at_s
-        _fold(meter, meter.state, record, steps, layout.service_index, machines, layout)
-    look()
+    for at_s, records in itertools.groupby(told, key=lambda r: r.at_s):
+        for record in records:
+            _fold(meter, meter.state, record, steps, layout.service_index, machines, layout)
+        meter.instant_over(at_s)
+        points.append((at_s, book.facts[meter._states[-1]].capacity))
     return meter.state, points
 
 
-def assert_back(plan: Plan, told: Trace, exempt: set[str] = frozenset()) -> None:
-    """Everything stands as it did at the start."""
+def assert_at_rest(plan: Plan, told: Trace, versions: Mapping[str, str], absent: Collection[str], exempt: Collection[str] = ()) -> None:
+    """Everything serves these versions at its normal weight, or is *absent*; no store is split, each leader serves."""
     state, _ = course(plan, told)
     layout = state.layout
     for i, name in enumerate(layout.instances):
-        condition = layout.conditions[state.codes[i]]
-        if name in plan.start.absent:
+        condition, service = layout.conditions[state.codes[i]], plan.environment.instances[name][0]
+        if name in absent:
             assert condition.mode == ABSENT, name
             continue
         assert condition.mode == SERVING, (name, condition)
-        assert condition.version == layout.start_versions[i], (name, condition)
-        assert condition.weight == 1.0 and condition.factor == 1.0, (name, condition)
+        if layout.services[layout.service_of[i]].role != "datastore":
+            assert condition.version == versions[service], (name, condition)
+        assert condition.weight == condition.factor == 1.0, (name, condition)
     assert not state.split
     for s, name in enumerate(layout.service_names):
-        service = layout.services[s]
-        if layout.leading[s]:
-            assert state.leaders[s] is not None, name
-            assert state.mode(state.leaders[s]) == SERVING, name
-        if service.role == "datastore" and name not in exempt:
-            assert state.schemas[s] == service.version, name
+        leader = state.leaders[s] if layout.leading[s] else None
+        assert not layout.leading[s] or (leader is not None and state.mode(leader) == SERVING), name
+        if layout.services[s].role == "datastore" and name not in exempt:
+            assert state.schemas[s] == versions[name], name
 
 
 def failing(plan: Plan, step: Step) -> Plan:
@@ -229,35 +224,108 @@ def aborts(plan: Plan) -> Iterator[tuple[str, Plan]]:
             yield from ((f"{gate.id}, {s.id}", failing(base, s)) for s in plan.steps if s.part == r and may_fail(s))
 
 
-def check_back(scenario: Scenario, plan: Plan, limit: int | None = None) -> None:
-    started_no_return = {s.id for s in plan.steps if s.no_return}
-    sql = scenario.environment.services.get("sql")
-    partition = scenario.partition(scenario.strategies["s"], "sql") if "sql" in scenario.to else None
-    kept = {"sql"} if partition and partition.migration == "expand_contract" and not sql.actions["expand"].undo else set()
+def cases_of(plan: Plan, limit: int) -> list[tuple[str, Plan]]:
+    """At most so many of the plan's aborts, spread over all of them."""
     cases = list(aborts(plan))
-    for name, bad in cases if limit is None else random.Random(len(cases)).sample(cases, min(limit, len(cases))):
-        told = run_of(bad)
+    return random.Random(len(cases)).sample(cases, min(limit, len(cases)))
+
+
+def check_back(scenario: Scenario, plan: Plan, limit: int) -> None:
+    """An abort ends at the start, or halts past a step that cannot be undone; what goes forward to the end is all new."""
+    env = scenario.environment
+    old = {name: service.version for name, service in env.services.items()}
+    past = {s.id for s in plan.steps if s.no_return}
+    expanded = [n for n, s in env.services.items() if s.role == "datastore" and n in scenario.to and not s.actions["expand"].undo]
+    expanded = [n for n in expanded if scenario.partition(scenario.strategies["s"], n).migration == "expand_contract"]
+    for name, bad in cases_of(plan, limit):
+        told = told_by(bad)
         began = {r.subject for r in told if r.kind == "began"}
-        aborted = [r for r in told if r.kind == "aborted"]
+        reactions = [str(r.value) for r in told if r.kind == "aborted"]
         try:
-            assert aborted or "," in name or told.outcome == "partial", told.outcome
-            if told.outcome == "partial" and not aborted:
+            if not reactions:  # what only follows a migration does not abort
+                assert told.outcome == "partial"
                 assert name.split("/")[-1].partition("#")[0] in ("backfill", "index", "contract")
-                continue
-            if told.outcome in ("success", "partial"):
-                continue
-            if began & started_no_return:
+            elif told.outcome in ("success", "partial"):
+                assert set(reactions) == {"forward"}
+                new = {n: v if env.services[n].role == "datastore" else f"{v}+fix{len(reactions)}" for n, v in scenario.to.items()}
+                if told.outcome == "success":
+                    assert_at_rest(bad, told, old | new, plan.start.absent)
+            elif began & past:
                 assert told.outcome == "halted"
-                continue
-            assert told.outcome == "rolled_back"
-            assert_back(bad, told, kept)
+            else:
+                assert told.outcome == "rolled_back"
+                assert_at_rest(bad, told, old, plan.start.absent, expanded)
         except AssertionError as error:
             raise AssertionError(f"when {name} fails: {error}") from error
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+def lowest(points: list[tuple[float, float]], since_s: float) -> float:
+    """The lowest capacity of those that lasted for any time from *since_s* on, and of the last one."""
+    return min(c for (at, c), (end, _) in zip(points, [*points[1:], (math.inf, 0.0)], strict=True) if end > since_s and end > at)
+
+
+def check_floor(scenario: Scenario, plan: Plan, limit: int) -> None:
+    """The way back never goes below the way forward; a restore, which takes the primary out, is no way of the same kind."""
+    floors = {r: lowest(course(plan, told_by(plan, r))[1], 0.0) for r in range(3)}
+    for k, (name, bad) in enumerate(cases_of(plan, limit)):
+        told = told_by(bad, k % 3)
+        back = [r.at_s for r in told if r.kind == "aborted" and r.value == "rollback"]
+        restored = any(r.kind == "began" and "/restore-" in r.subject for r in told)
+        if back and not restored:
+            reached = lowest(course(bad, told)[1], back[0])
+            assert reached >= floors[k % 3] - 1e-9, f"when {name} fails: {reached} below {floors[k % 3]}"
+
+
+def check_free(scenario: Scenario, plan: Plan, limit: int) -> None:
+    """Without a fault there is no trace of the way back: the same metrics as without one."""
+    strategy = scenario.strategies["s"]
+    points = tuple(p.model_copy(update={"on_bad": "halt"}) for p in strategy.checkpoints)
+    halting = strategy.model_copy(update={"on_abort": "halt", "checkpoints": points})
+    bare = build_plans(scenario.model_copy(update={"strategies": {"s": halting}}))["s"]
+
+    assert {"main"} == {s.section for s in bare.steps} or not bare.steps
+    told = told_by(plan)
+    sections = {s.id: s.section for s in plan.steps}
+    assert told.outcome == "success"
+    assert {"main"} >= {sections[r.subject] for r in told if r.kind in ("began", "ended")}
+    assert measure(bare, told_by(bare)).values == measure(plan, told).values
+
+
+def check_history(scenario: Scenario, plan: Plan, limit: int) -> None:
+    """Every trace is a legal history, and its metrics are those of the run."""
+    for _, bad in cases_of(plan, limit):
+        told = told_by(bad, 1)
+        assert_legal(bad, told)
+        engine = Engine(bad)
+        draws = Draws(bad, 3, 1, 1, engine.names)
+        online = metrics_of(bad, engine.book, list(engine.runs(draws)), [draws.phases(0)])
+        offline = measure(bad, told, draws.phases(0)).values
+        for metric, values in online.items():
+            assert offline[metric] == (None if math.isnan(values[0]) else pytest.approx(values[0])), metric
+
+
+MANY = settings(max_examples=30, suppress_health_check=list(HealthCheck))
+
+
+@MANY
 @given(scenarios())
 def test_from_every_point_everything_comes_back(scenario):
-    plan = build_plans(scenario)["s"]
+    check_back(scenario, build_plans(scenario)["s"], 12)
 
-    check_back(scenario, plan)
+
+@MANY
+@given(scenarios())
+def test_the_way_back_never_goes_below_the_way_forward(scenario):
+    check_floor(scenario, build_plans(scenario)["s"], 10)
+
+
+@MANY
+@given(scenarios())
+def test_a_run_without_a_fault_has_the_metrics_of_a_plan_without_a_way_back(scenario):
+    check_free(scenario, build_plans(scenario)["s"], 0)
+
+
+@MANY
+@given(scenarios())
+def test_every_rollback_is_a_legal_history_with_the_metrics_of_its_run(scenario):
+    check_history(scenario, build_plans(scenario)["s"], 4)
