@@ -129,8 +129,10 @@ def _member_back(build: Builder, store: str, member: str, needs: Barrier) -> Bar
 
 def _offline(build: Builder, store: str, writers: Mapping[str, Partition], barrier: Barrier) -> Barrier:
     """Stop the writers, migrate, install meanwhile, start them."""
+    times = build.env.services[store].actions["migrate"].times
+    last = f"data/{store}/migrate" + (f"#{times}" if times > 1 else "")
     lanes = [
-        Lane(instance, partition, lane(build, instance, partition, barrier, start_needs=(f"data/{store}/migrate",)))
+        Lane(instance, partition, lane(build, instance, partition, barrier, start_needs=(last,)))
         for writer, partition in writers.items()
         for instance in build.env.members(writer)
     ]

@@ -251,6 +251,10 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
     found += _slices_problems(scenario, strategy, where)
     for name in [*changed, *(w for w in stopped if w not in changed)]:
         partition = scenario.partition(strategy, name)
+        if name in stopped and name in scenario.patch:
+            message = f"{name!r} is to be patched and writes to {stopped[name]!r}, whose offline migration stops all of it at once"
+            found.append(Problem((*where, "services"), f"{message}; use another migration, or patch {name!r} in a scenario of its own"))
+            continue
         for action in recipes_needed(services[name], partition, name in scenario.to, name in scenario.patch):
             if action not in services[name].actions:
                 message = f"{name!r} has no recipe for {action!r}, which this strategy needs"

@@ -153,6 +153,7 @@ def _blue_green(build: Builder, name: str, partition: Partition, barrier: Barrie
     build.add(build.recipe_step(f"code/{name}/switch", recipe, name, machine, after=ready, fatal=True, end=serve))
     needs: Barrier = (build.steps[-1].id,)
     handing = [hand_over(build, leader, new[leader], (), needs=needs)] if partition.hand_over else []
+    handing = [step.model_copy(update={"fatal": True}) for step in handing]  # like the switch: all lanes rest on it
     build.add(*handing)
     needs = tuple(s.id for s in handing) or needs
     leaving = {i: way_out(build, i, partition, (), needs=needs) for i in old}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import pathlib
 import random
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -21,11 +23,13 @@ from simdeploy.plan.plan import Plan
 from simdeploy.plan.state import State
 from simdeploy.plan.steps import Step
 from simdeploy.plan.trace import Trace
+from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.scenario import Scenario
 from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
 from tests.builders import assert_legal
+from tests.reference.adapter import PLANS
 
 SECONDS = {
     "weigh": 5, "drain": 30, "await_idle": 5, "stop": 10, "install": 60, "configure": 5, "start": 20, "undrain": 1, "await_healthy": 7,
@@ -84,7 +88,8 @@ def environments(draw: Any) -> Environment:
         services["sql"] = {
             "role": "datastore", "on": on, "capacity": 1000,
             "failover": draw(st.sampled_from(["manual", "automatic"])),
-            "election": {"detect": 6.0, "elect": 3.0}, "actions": actions, "store": {"copies": [{"kind": "standby"}] if len(on) > 1 else []},
+            "election": {"detect": 6.0, "elect": 3.0}, "actions": actions,
+            "store": {"copies": [{"kind": "standby"}] if len(on) > 1 else []},
         }  # fmt: skip
     patch = {"duration": 100} | draw(st.sampled_from([{}, {"undo": ["unpatch"]}]))
     whole = {"name": "shop", "machines": list(machines.values()), "entry": "tier0", "services": services}
@@ -221,6 +226,7 @@ def aborts(plan: Plan) -> Iterator[tuple[str, Plan]]:
             for earlier in range(r - 1):
                 base = failing(base, next(g for g in gates if g.part == earlier))
             base = failing(base, gate)
+            yield f"{gate.id}, nothing else", base
             yield from ((f"{gate.id}, {s.id}", failing(base, s)) for s in plan.steps if s.part == r and may_fail(s))
 
 
@@ -329,3 +335,74 @@ def test_a_run_without_a_fault_has_the_metrics_of_a_plan_without_a_way_back(scen
 @given(scenarios())
 def test_every_rollback_is_a_legal_history_with_the_metrics_of_its_run(scenario):
     check_history(scenario, build_plans(scenario)["s"], 4)
+
+
+REFERENCE = {
+ "drain": {"duration": "30 s"}, "stop": {"duration": "10 s"}, "install": {"duration": "120 s"}, "start": {"duration": "20 s"},
+}  # fmt: skip
+
+
+def reference_plan(tmp_path: pathlib.Path) -> Plan:
+    """The scenario of the reference plans, from YAML: web and then the middle tier one by one, a gate of 300 s at the end."""
+    services = {
+        "lb": {"on": ["lb1"], "calls": {"web": 1}},
+        "web": {"on": ["web1", "web2"], "capacity": "300 req/s", "calls": {"mid": 1.5}, "actions": REFERENCE},
+        "mid": {"on": ["mid1", "mid2"], "capacity": "200 req/s", "calls": {"sql": 2}, "actions": REFERENCE},
+        "sql": {"role": "datastore", "on": ["sql1"], "capacity": "500 req/s"},
+        "mon": {"role": "monitoring", "on": ["mon1"]},
+    }
+    machines = [{"name": m} for m in ("lb1", "web1", "web2", "mid1", "mid2", "sql1", "mon1")]
+    env = {"format": 1, "name": "e", "machines": machines, "entry": "lb", "services": services, "demand": {"rate": "120 req/s"}}
+    point = {"after": "end", "checks": ["look"]}
+    one = {"batches": 1}
+    strategy = {"order": ["web", "mid"], "on_abort": "rollback", "checkpoints": [point], "services": {"web": one, "mid": one}}
+    scenario = {
+        "format": 1, "scenario": "upgrade", "environment": "e.yaml", "to": {"web": "2", "mid": "2"}, "horizon": "1 s",
+        "checks": {"look": {"duration": "300 s"}}, "strategies": {"s": strategy},
+    }  # fmt: skip
+    (tmp_path / "e.yaml").write_text(json.dumps(env))
+    (tmp_path / "s.yaml").write_text(json.dumps(scenario))
+    return build_plans(load_scenario(tmp_path / "s.yaml"))["s"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "fails"),
+    [
+        ("abort-at-a-drain", "code/web@web2/drain"),
+        ("abort-at-last-start", "code/mid@mid2/start"),
+        ("bad-release-rollback", "validate/s/look#1"),
+    ],
+)
+def test_the_way_back_has_the_numbers_of_one_that_was_written_by_another_hand(tmp_path, reference, fails):
+    """Web and middle boxes take 180 s each, back the same, a failed start 20 s more: 180 + 30 + 20 + 180, and so on."""
+    document = json.loads((PLANS / f"{reference}.json").read_text())["metrics"]
+    plan = reference_plan(tmp_path)
+
+    found = measure(plan, told := told_by(failing(plan, next(s for s in plan.steps if s.id == fails)))).values
+
+    assert document.pop("outcome") == told.outcome
+    assert {m: None if v is None else pytest.approx(v, abs=1e-6) for m, v in document.items()} == {m: found[m] for m in document}
+
+
+@pytest.mark.parametrize("partition", [{"batches": "10 %"}, {"max_surge": "10 %"}, {"blue_green": True}])
+def test_a_plan_stays_linear_in_the_number_of_its_machines(partition):
+    for count in (10, 200):
+        machines = [f"m{k}" for k in range(count)]
+        actions = {a: {"duration": 5} for a in ("drain", "stop", "install", "start", "switch")}
+        env = {
+            "name": "farm", "machines": [{"name": m} for m in machines], "entry": "web", "demand": {"rate_per_s": 1},
+            "services": {"web": {"on": machines, "capacity": 10, "actions": actions}},
+            "actions": {"allocate": {"duration": 5}, "patch": {"duration": 5}},
+        }  # fmt: skip
+        forward = [] if {"max_surge", "blue_green"} & set(partition) else [{"after": "batch", "checks": ["look"], "on_bad": "forward"}]
+        strategy = {"on_abort": "rollback", "checkpoints": forward, "services": {"web": partition}}
+        data = {
+            "scenario": "upgrade", "name": "farm", "environment": Environment.model_validate(env), "to": {"web": "2"}, "fix": 5,
+            "checks": {"look": {}}, "strategies": {"s": strategy},
+        }  # fmt: skip
+        plan = build_plans(Scenario.model_validate(data))["s"]
+        words = sum(len(s.needs) + len(s.after) + len(s.began) + len(s.done) + len(s.undone) + len(s.unbegun) for s in plan.steps)
+        words += sum(len(s.judge.watch) for s in plan.steps if s.judge)
+
+        assert len(plan.steps) <= 45 * count
+        assert words <= 4 * len(plan.steps)
