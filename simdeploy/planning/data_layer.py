@@ -36,13 +36,19 @@ def migrate(build: Builder, store: str, kind: str, writers: Mapping[str, Partiti
 
 
 def contract(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
-    """The rest of an expanding migration, when all code is new: backfill, index, contract."""
+    """The rest of an expanding migration, when all code is new: backfill, index, contract; in a forward round what is left of it."""
     store = migration.store
+
+    def left(action: str) -> dict[str, Barrier]:
+        main, *again = steps_of(build, store, action)[build.env.services[store].actions[action].times - 1 :] or [""]  # type: ignore[index]
+        return {"undone": (main,), "unbegun": tuple(again)} if build.section == "forward" else {}
+
     for action in ("backfill", "index"):
         if action in build.env.services[store].actions:
-            barrier = data_step(build, store, action, barrier)
+            barrier = data_step(build, store, action, barrier, guard=left(action))
     undoable = migration.restored or bool(build.env.services[store].actions["contract"].undo)
-    return data_step(build, store, "contract", barrier, end=(("schema", store, build.versions[store]),), no_return=not undoable)
+    end = (("schema", store, build.versions[store]),)
+    return data_step(build, store, "contract", barrier, end=end, guard=left("contract"), no_return=not undoable)
 
 
 def back_up(build: Builder, store: str, barrier: Barrier) -> Barrier:
@@ -55,16 +61,17 @@ def take_back_contraction(build: Builder, migration: Migration, barrier: Barrier
     store, actions = migration.store, build.env.services[migration.store].actions
     if migration.kind != "expand_contract":
         return barrier
-    contractions = [s.id for s in build.steps if s.target == store and s.action.partition("#")[0] == "contract"]
+    contractions = steps_of(build, store, "contract")
     expanded = next(e for s in build.steps if s.target == store and s.section == "main" for e in s.end if e[0] == "schema")
     if actions["contract"].undo:
-        return undo(build, store, "contract", barrier, tuple(contractions), (expanded,))
+        return undo(build, store, "contract", barrier, contractions, (expanded,))
     if migration.restored:
         primary = build.leader(store)
-        for contraction in contractions:  # of the main section, and of each forward round: at most one of them began
+        for k, contraction in enumerate(contractions):  # to what was there before the first of them that began
             end = (("rewind", store, contraction), expanded, ("serve", primary))
             step_id, machine = f"rollback/{store}/restore-{contraction.replace('/', '-')}", build.env.instances[primary][1]
-            fields: dict[str, Any] = {"needs": barrier, "began": (contraction,), "begin": (("out", primary),), "end": end}
+            fields: dict[str, Any] = {"needs": barrier, "began": (contraction,), "unbegun": contractions[:k]}
+            fields |= {"begin": (("out", primary),), "end": end}
             build.add(build.recipe_step(step_id, actions["restore"], store, machine, slowed=primary, **fields))
             barrier = (build.steps[-1].id,)
     return barrier
