@@ -36,15 +36,17 @@ def lane(
     after: Sequence[str],
     *,
     patch: bool = False,
+    upgraded: bool = True,
     hand_over_to: str | None = None,
     start_needs: tuple[str, ...] = (),
 ) -> list[Step]:
     """One instance's way out and back; `needs` binds the lane, *after* comes before its first step.
 
-    With *patch* its machine is patched and rebooted while everything on it is out. *start_needs* are steps that must
+    Its version changes if its service is *upgraded* at all; with *patch* its machine is patched and rebooted while everything
+    on it is out. *start_needs* are steps that must
     have succeeded before the instance starts.
     """
-    out, change, back = _moves(build, instance, partition, patch)
+    out, change, back = _moves(build, instance, partition, patch, upgraded)
     first = [] if hand_over_to is None else [hand_over(build, instance, hand_over_to, after)]
     return chained(build, [*out, *change, *back], after, first, start_needs)
 
@@ -121,12 +123,14 @@ def chained(
     return lane
 
 
-def _moves(build: Builder, instance: str, partition: Partition, patch: bool) -> tuple[list[Move], list[Move], list[Move]]:
+def _moves(
+    build: Builder, instance: str, partition: Partition, patch: bool, upgraded: bool = True
+) -> tuple[list[Move], list[Move], list[Move]]:
     """The moves out, of the change, and back; a patch takes all that is on the machine along, callers first."""
     service, machine = build.env.instances[instance]
     beside = [i for s in build.env.services if s != service and (i := f"{s}@{machine}") in build.env.instances] if patch else []
     together = _callers_first(build, [instance, *beside])
-    change = _changes(build, instance, service in build.versions, patch)
+    change = _changes(build, instance, upgraded and service in build.versions, patch)
     ways = {one: partition if one == instance else _gentle(build, one) for one in together}
     out = [move for one in together for move in _ways_out(build, one, ways[one], change)]
     return out, change, [move for one in reversed(together) for move in _ways_back(build, one, ways[one], change)]

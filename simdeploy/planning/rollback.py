@@ -172,14 +172,19 @@ def _batch_back(build: Builder, batch: Sequence[Touched], heirs: dict[str, Lane]
 def _lane_back(build: Builder, one: Touched, heirs: dict[str, Lane], barrier: Barrier) -> list[Step]:
     """The lane of the way forward with the old version; nothing where a patch without an undo is all there was."""
     instance, partition, _, patch, *_ = one.lane
-    unpatch = patch and bool(build.env.actions["patch"].undo)
-    if not unpatch and patch and build.env.instances[instance][0] not in build.versions:
+    upgraded, unpatch = build.env.instances[instance][0] in build.versions, patch and bool(build.env.actions["patch"].undo)
+    if patch and not unpatch and not upgraded:
         return []
     handing = _lead_back(build, instance, one, heirs, (), barrier)
     rest = lane(build, instance, partition, () if handing else barrier, patch=unpatch)
     if handing:
         rest[0] = rest[0].model_copy(update={"needs": (handing[0].id,)})
-    return [*handing, *(s.model_copy(update=one.done) for s in rest)]
+    steps = [*handing, *(s.model_copy(update=one.done) for s in rest)]
+    if unpatch and one.later:  # a later round brought new code alone: it has gone back, the patch has not
+        again = {"done": one.done["done"], "began": one.later, "unbegun": ()}
+        alone = _renamed(lane(build, instance, partition, (steps[-1].id,), patch=True, upgraded=False), "unpatch-")
+        steps += [s.model_copy(update=again) for s in alone]
+    return steps
 
 
 def _replaced_back(build: Builder, one: Touched, heirs: dict[str, Lane], barrier: Barrier) -> list[Step]:

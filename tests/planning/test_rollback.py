@@ -230,6 +230,18 @@ def aborts(plan: Plan) -> Iterator[tuple[str, Plan]]:
             yield from ((f"{gate.id}, {s.id}", failing(base, s)) for s in plan.steps if s.part == r and may_fail(s))
 
 
+def assert_undone(plan: Plan, told: Trace) -> None:
+    """What the state does not show is taken back too: patches that have an undo, and migrations of single members."""
+    steps, env = {s.id: s for s in plan.steps}, plan.environment
+    did = [steps[r.subject] for r in told if r.kind == "ended" and r.value == "succeeded"]
+    patches = [(s.section, s.target) for s in did if s.action.endswith("patch") and s.target in env.instances]
+    if env.actions["patch"].undo:
+        machines = [{env.instances[i][1] for section, i in patches if (section == "rollback") == back} for back in (False, True)]
+        assert machines[0] <= machines[1]
+    members = [(s.section, s.target) for s in did if s.action.startswith("migrate") and s.target in env.instances]
+    assert {i for section, i in members if section != "rollback"} <= {i for section, i in members if section == "rollback"}
+
+
 def cases_of(plan: Plan, limit: int) -> list[tuple[str, Plan]]:
     """At most so many of the plan's aborts, spread over all of them."""
     cases = list(aborts(plan))
@@ -261,6 +273,7 @@ def check_back(scenario: Scenario, plan: Plan, limit: int) -> None:
             else:
                 assert told.outcome == "rolled_back"
                 assert_at_rest(bad, told, old, plan.start.absent, expanded)
+                assert_undone(bad, told)
         except AssertionError as error:
             raise AssertionError(f"when {name} fails: {error}") from error
 
