@@ -25,7 +25,7 @@ class Touched(NamedTuple):
     lane: Lane
     before: tuple[Lane, ...]
     later: tuple[str, ...]
-    """Steps with which its lanes in later rounds begin: had one begun, that lane would be the one to take back."""
+    """First steps of its lanes in later rounds: had one begun, that lane would be the one to take back."""
 
     def guard(self, **more: Barrier) -> dict[str, Any]:
         """That this lane was the last one to touch its instance, and *more*."""
@@ -89,20 +89,15 @@ def _chains(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: Seque
         for batch in batches:
             touched = []
             for one in batch.lanes:
-                later = [lanes[one.instance] for lanes in lanes_of[r + 1 :] if one.instance in lanes]
-                firsts = tuple(i for other in later for i in _firsts(other))
-                touched.append(Touched(r, one, tuple(lanes[one.instance] for lanes in lanes_of[:r] if one.instance in lanes), firsts))
+                before = tuple(lanes[one.instance] for lanes in lanes_of[:r] if one.instance in lanes)
+                later = tuple(lanes[one.instance].steps[0].id for lanes in lanes_of[r + 1 :] if one.instance in lanes)
+                touched.append(Touched(r, one, before, later))
             found.setdefault((batch.stage, store_of.get(batch.label, batch.label)), []).append(touched)
     stages: dict[int, list[_Chain]] = {}
     for (stage, label), groups in found.items():
         merged = [[t for group in groups for t in group]] if label in offline else groups
         stages.setdefault(stage, []).append(_Chain(label, merged, label in offline))
     return stages
-
-
-def _firsts(one: Lane) -> set[str]:
-    """The first step of a lane, and the first on its own instance, where another's may be left out."""
-    return {one.steps[0].id, next(s.id for s in one.steps if s.target in (one.instance, one.new))}
 
 
 def _half_done(build: Builder, touched: Iterable[Touched]) -> Barrier:
