@@ -6,6 +6,7 @@ Every draw goes through the inverse distribution function, which is what lets ri
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
@@ -215,6 +216,8 @@ def _read(value: Any, info: ValidationInfo) -> Any:
     strict = bool(info.context and info.context.get("units_required"))
 
     def seconds(x: Any, name: str) -> float:
+        if isinstance(x, int) and abs(x) > sys.float_info.max:
+            raise PydanticCustomError("unit", "a number of {digits} digits must be finite", {"digits": x.bit_length() * 3 // 10})
         if name == "shape" and isinstance(x, int | float):
             return float(x)
         if isinstance(x, str):

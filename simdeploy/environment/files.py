@@ -23,6 +23,8 @@ MOST_COMPARISONS = 2_000_000
 """Of patterns with names of machines."""
 MOST_FILES = 20
 """That stand on each other."""
+TAKING_TURNS = ("zone", "update_domain")
+"""Keys of a counted machine whose values of a list take turns."""
 MAX_CSV_BYTES = 20_000_000
 
 
@@ -36,7 +38,9 @@ def load_environment(path: str | pathlib.Path) -> Environment:
     document.data["inputs"] = [
         {"at": ".".join(map(str, at)), "mark": mark, "source": source} for at, (mark, source) in document.inputs.items()
     ]
-    environment = document.check(Environment)
+    services = document.data.get("services")
+    entry = next(iter(services), "") if isinstance(services, dict) else ""
+    environment = document.check(Environment, instead={"name": "unnamed", "entry": entry, "demand": {"rate": "1 req/s"}})
     if environment is None or document.faults:
         raise FileError(document.faults)
     return environment
@@ -67,7 +71,7 @@ def _composed(path: pathlib.Path, above: tuple[pathlib.Path, ...]) -> Document:
 
 
 def _count_machines(document: Document) -> None:
-    """`{name: "web{n}", count: 50, zone: [a, b]}` stands for web1 to web50, the zones in turn."""
+    """`{name: "web{n}", count: 50, zone: [a, b]}` stands for web1 to web50, the zones in turn, and so the update domains."""
     listed = document.data.get("machines")
     if not isinstance(listed, list) or not any(isinstance(m, dict) and "count" in m for m in listed):
         return
@@ -91,7 +95,7 @@ def _count_machines(document: Document) -> None:
 
 def _count_inputs(document: Document, origins: list[int]) -> None:
     """Marks on a machine of the list are marks on all machines that it stands for: `machines.3-7.mtbf`."""
-    for path in [p for p in document.inputs if p[0] == "machines" and len(p) > 1]:
+    for path in [p for p in document.inputs if p[:1] == ("machines",) and len(p) > 1]:
         made = [j for j, i in enumerate(origins) if i == path[1]]
         mark = document.inputs.pop(path)
         if made:
@@ -111,13 +115,13 @@ def _fault_of_count(machine: dict[str, Any], left: int) -> tuple[str, str] | Non
 
 
 def _counted(machine: dict[str, Any], count: int) -> list[Any]:
-    name, zones = machine.get("name"), machine.get("zone")
-    turns = zones if isinstance(zones, list) and zones else [zones]
-    rest = {k: v for k, v in machine.items() if k not in ("count", "zone")}
+    name = machine.get("name")
+    turns = {key: machine[key] for key in TAKING_TURNS if isinstance(machine.get(key), list) and machine[key]}
+    rest = {k: v for k, v in machine.items() if k != "count"}
     if not isinstance(name, str) or not NAME.fullmatch(name.replace("{n}", str(count))):
         count = 1  # to be reported once
     named = (rest | {"name": name.replace("{n}", str(n + 1))} if isinstance(name, str) else rest for n in range(count))
-    return [one | {"zone": turns[n % len(turns)]} for n, one in enumerate(named)]
+    return [one | {key: values[n % len(values)] for key, values in turns.items()} for n, one in enumerate(named)]
 
 
 def _names_meant(name: Any) -> re.Pattern[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.scanner import Scanner, ScannerError
 
 from simdeploy.errors import Fault, FileError, InvalidDocument, Path, Problem
 
@@ -27,6 +28,14 @@ MARKS = ("assumed", "measured")
 Place = tuple[str, int, int]
 """File, line and column, counted from 1."""
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Scanner(Scanner):
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
+        """Stop at once where brackets are too deep: the time that they take grows with the square of their depth."""
+        if len(self.flow_context) > MAX_DEPTH:
+            raise ScannerError(problem=f"it is nested deeper than {MAX_DEPTH} levels", problem_mark=self.reader.get_mark())
+        super().fetch_flow_collection_start(TokenClass, to_push)
 
 
 class Document:
@@ -98,7 +107,9 @@ class Document:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an anchor that is used twice is legal YAML 1.2
-                node = YAML(typ="rt", pure=True).compose(raw.decode("utf-8-sig"))
+                yaml = YAML(typ="safe", pure=True)
+                yaml.Scanner = _Scanner
+                node = yaml.compose(raw.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             line = raw[: error.start].count(b"\n") + 1
             raise self._stop(line, 1, "is not UTF-8; save the file with that encoding") from None
@@ -178,9 +189,10 @@ class Document:
             return text.lower() in ("true", "yes", "on", "y")
         return None if tag == "null" else text
 
-    def check(self, model: type[Model], without: str | None = None) -> Model | None:
+    def check(self, model: type[Model], without: str | None = None, instead: dict[str, Any] | None = None) -> Model | None:
         """This document as *model*, or None with the faults noted.
 
+        *instead* has sound values for keys at the top, so that the rules of the rest can be checked when those are wrong.
         *without* names a key whose own file is at fault: it is left out, and not missed.
         """
         try:
@@ -196,30 +208,36 @@ class Document:
                 self.fault(path, _message(item["type"], item["msg"], item["input"], named, model), at)
             if without is None:
                 bare = [e["type"] == "unit" and isinstance(e["input"], int | float) for e in errors]  # a number that only lacks its unit
-                self._check_the_rest(model, [self._known(e["loc"]) for e, lacks_unit in zip(errors, bare, strict=True) if not lacks_unit])
+                self._check_the_rest(
+                    model, [self._known(e["loc"]) for e, lacks_unit in zip(errors, bare, strict=True) if not lacks_unit], instead or {}
+                )
         return None
 
-    def _check_the_rest(self, model: type[Model], wrong: list[Path]) -> None:
+    def _check_the_rest(self, model: type[Model], wrong: list[Path], instead: dict[str, Any]) -> None:
         """Look for rules that span fields although some values are wrong by themselves: with those left out.
 
+        What cannot be without them is left out too, and *instead* stands for what the whole document cannot be without.
         What then is wrong right beside a value that was left out may come from that, and is not reported.
         """
         data = copy.deepcopy(self.data)
-        for path in sorted(wrong, key=lambda p: [(isinstance(x, int), x) for x in p], reverse=True):  # of a list the last one first
-            holder: Any = data
-            try:
-                for part in path[:-1]:
-                    holder = holder[part]
-                del holder[path[-1]]
-            except (KeyError, IndexError, TypeError):
-                continue  # gone already with what was around it
         beside = {path[:-1] or path for path in wrong}
-        try:
-            model.model_validate(data, by_alias=True, by_name=False)
-        except InvalidDocument as error:
-            self._note([p for p in error.problems if not any(p.path[: len(b)] == b for b in beside)])
-        except ValidationError:
-            pass  # what is left does not hold together; its faults are noted already
+        gone: set[Path] = set()
+        while True:
+            for path in sorted(wrong, key=lambda p: [(isinstance(x, int), x) for x in p], reverse=True):  # of a list the last one first
+                _leave_out(data, path)
+            data = instead | data
+            try:
+                model.model_validate(data, by_alias=True, by_name=False)
+                return
+            except InvalidDocument as error:
+                self._note(p for p in error.problems if p.path not in beside and p.path[:-1] not in beside and not _is_a_part(data, p.path))
+                return
+            except ValidationError as error:  # what lacks a value that was left out; one level up with each round
+                wrong = [self._known(e["loc"][:-1] if e["type"] == "missing" else e["loc"]) for e in error.errors(include_url=False)]
+                if () in wrong or gone >= set(wrong):
+                    return
+                beside |= set(wrong)
+                gone |= set(wrong)
 
     def _note(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
@@ -232,6 +250,20 @@ class Document:
             if self._written((*kept, part)) in self._places:
                 kept = (*kept, part)
         return kept
+
+
+def _leave_out(data: Any, path: Path) -> None:
+    try:
+        for part in path[:-1]:
+            data = data[part]
+        del data[path[-1]]
+    except (KeyError, IndexError, TypeError):
+        pass  # gone already with what was around it
+
+
+def _is_a_part(data: Any, path: Path) -> bool:
+    """Whether *path* names something whole, such as a service: what is said of it may come from what was left out elsewhere."""
+    return len(path) == 2 and isinstance(data[path[0]], dict) and isinstance(data[path[0]].get(path[1]), dict)
 
 
 def _merged(base: Any, over: Any, whole: frozenset[str], path: Path, replaced: set[Path]) -> Any:
@@ -249,7 +281,8 @@ def _message(kind: str, text: str, given: object, path: Path, model: type[BaseMo
     if key == "[key]":  # pydantic's word for the key of a mapping
         path, kind, key = path[:-1], "literal_error", path[-2]
     if kind in ("tuple_type", "list_type"):
-        return f"{key}: must be a list; write [{given}]" if isinstance(given, str | int | float) else f"{key}: must be a list"
+        shown = isinstance(given, str | int | float) and len(str(given)) <= 60 and str(given).isprintable()
+        return f"{key}: must be a list; write [{given}]" if shown else f"{key}: must be a list"
     if kind in ("model_type", "dict_type"):
         return f"{key}: {given!r:.60} must be a mapping of keys and values, such as {{name: web1}}"
     if kind == "extra_forbidden":

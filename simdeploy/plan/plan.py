@@ -114,10 +114,10 @@ class Plan(Frozen):
         wrong = [*_check_steps(self), *_check_names(self)]
         if wrong:
             raise PlanError("\n".join(wrong))
-        try:
-            loop = [u for u, _ in nx.find_cycle(self.graph())]
-        except nx.NetworkXNoCycle:
+        graph = self.graph()
+        if nx.is_directed_acyclic_graph(graph):  # to find a loop takes far longer than to see that there is none
             return self
+        loop = [u for u, _ in nx.find_cycle(graph)]
         raise PlanError(f"steps wait for each other: {' -> '.join([*loop, loop[0]])}; drop one of these needs or after")
 
     @cached_property
@@ -176,6 +176,8 @@ class Plan(Frozen):
                 f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']} (here: {e['input']!r:.60})" for e in error.errors(include_url=False)
             ]
             raise PlanError("\n".join(lines)) from None
+        except ValueError as error:  # a number of thousands of digits
+            raise PlanError(f"is no JSON that can be read: {error}; name a file written by 'simdeploy plan'") from None
 
     @property
     def digest(self) -> str:
@@ -263,7 +265,7 @@ def _check_drain(plan: Plan, step: Step) -> Iterator[str]:
 def _check_names(plan: Plan) -> Iterator[str]:
     """Every name of what is not there, and every effect on what does not take it."""
     env = plan.environment
-    known: dict[str, Any] = {"instance": env.instances, "service": env.services, "step": plan.wiring.position}
+    known: dict[str, Any] = {"instance": env.instances, "service": env.services, "step": {s.id for s in plan.steps}}
     for step in plan.steps:
         for pool, units in step.pools:
             if units > plan.pools.get(pool, 0):

@@ -49,7 +49,7 @@ class Gate(Frozen):
 
 
 def _factor(value: Any) -> Any:
-    return tuple(tuple(pair) for pair in value) if isinstance(value, list) else value
+    return tuple(tuple(p) if isinstance(p, list) else p for p in value) if isinstance(value, list) else value
 
 
 Factors = Annotated[
@@ -92,7 +92,7 @@ class Step(Frozen):
     """(pool, units) held from the first attempt to the last."""
     p_fail: float = Field(default=0.0, ge=0, le=1)
     """Of one attempt."""
-    retries: int = Field(default=0, ge=0)
+    retries: int = Field(default=0, ge=0, le=1000)
     retry_delay: Duration = ZERO
     timeout_s: Seconds | None = None
     """Bounds one attempt, and fails it; with `until_idle` it cuts what is left, and the step succeeds."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag
+from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, PlainValidator, Tag
 from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.models import Environment
@@ -36,9 +36,13 @@ def _reader(least: int) -> PlainValidator:
     return PlainValidator(read, json_schema_input_type=Annotated[int, Field(ge=least)] | _PercentageText)
 
 
-Size = Annotated[int | Fraction, _reader(1)]
+def _said(size: int | Fraction) -> int | str:
+    return size if isinstance(size, int) else f"{float(size * 100):.9f}".rstrip("0").rstrip(".") + " %"
+
+
+Size = Annotated[int | Fraction, _reader(1), PlainSerializer(_said)]
 """A count, or an exact share of the pool; in YAML `2` or `25 %`."""
-Minimum = Annotated[int | Fraction, _reader(0)]
+Minimum = Annotated[int | Fraction, _reader(0), PlainSerializer(_said)]
 """The same, and 0: how many stay."""
 
 Word = Literal["all", "by_zone", "by_update_domain", "canary", "halves"]

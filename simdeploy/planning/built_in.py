@@ -66,7 +66,7 @@ BUILT_IN: dict[str, BuiltIn] = {
 
 def filled_in(strategy: Any, env: Environment, to: Mapping[str, Any], changed: Sequence[str]) -> Any:
     """*strategy*, as a file says it, laid over the built-in one that it uses; what is no such thing comes back as it is."""
-    if not isinstance(strategy, Mapping) or strategy.get("use") not in BUILT_IN:
+    if not isinstance(strategy, Mapping) or not isinstance(strategy.get("use"), str) or strategy["use"] not in BUILT_IN:
         return strategy
     built_in = BUILT_IN[strategy["use"]]
     stores = [name for name in changed if env.services[name].role == "datastore" and name in to]

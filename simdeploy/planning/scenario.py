@@ -105,7 +105,8 @@ class Scenario(Frozen):
         """Lay strategies over the built-in ones that they `use`; without any, take all built-in ones that fit."""
         if not isinstance(data, Mapping) or not isinstance(data.get("environment"), Environment):
             return data
-        env, to, patch = data["environment"], data.get("to") or {}, data.get("patch") or ()
+        env, to, patch = data["environment"], data.get("to"), data.get("patch")
+        to, patch = to if isinstance(to, Mapping) else {}, patch if isinstance(patch, list | tuple) else ()
         changed = _canonical(env, {name for name in (*to, *patch) if isinstance(name, str) and name in env.services})
         if data.get("strategies") is None:
             given = {name: filled_in({"use": name}, env, to, changed) for name in BUILT_IN}

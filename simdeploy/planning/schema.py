@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from simdeploy.environment.files import TAKING_TURNS
 from simdeploy.environment.loading import MARKS
 from simdeploy.environment.models import Environment
 from simdeploy.planning.scenario import Scenario
@@ -54,14 +55,15 @@ def _compose(schema: Json) -> None:
     for name in ("Service", "Cell"):
         schema["$defs"][name].pop("required")
     machine = schema["$defs"]["Machine"]["properties"]
-    count = "So many machines; their names have {n} where the number goes, their zones take turns."
+    count = "So many machines; their names have {n} where the number goes, their zones and update domains take turns."
     machine["count"] = {"type": "integer", "minimum": 1, "description": count, "examples": [50]}
-    named = machine["zone"]["anyOf"][0]
-    machine["zone"]["anyOf"] = [named, {"type": "array", "items": named, "minItems": 1}, *machine["zone"]["anyOf"][1:]]
+    for key in TAKING_TURNS:
+        named = machine[key]["anyOf"][0]
+        machine[key]["anyOf"] = [named, {"type": "array", "items": named, "minItems": 1}, *machine[key]["anyOf"][1:]]
     machine["name"]["pattern"] = machine["name"]["pattern"].replace("._-]", "._{}-]")
     for name in ("Service", "Cell"):
         items = schema["$defs"][name]["properties"]["on"]["items"]
-        items["pattern"] = items["pattern"].replace("._-]", "._*-]")
+        items["pattern"] = items["pattern"].replace("._-]", "._*-]").replace("^[A-Za-z0-9]", "^[A-Za-z0-9*]")
 
 
 class _OfYaml(GenerateJsonSchema):

@@ -38,6 +38,7 @@ COLOURS = {
     "changing": "#5b7db1",
     "giving": "#6a994e",
     "data": "#8d5a97",
+    "checking": "#2a9d8f",
     "other": "#8a8a8a",
 }
 KINDS = {
@@ -58,7 +59,14 @@ DECADES = 2
 """Powers of ten from which on values are drawn on a logarithmic axis."""
 MARKS_S = (0.001, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400)
 """Where a logarithmic axis of time is marked."""
-LABELS = {"taking": "taking out", "changing": "changing", "giving": "giving back", "data": "data layer", "other": "other"}
+LABELS = {
+    "taking": "taking out",
+    "changing": "changing",
+    "giving": "giving back",
+    "data": "data layer",
+    "checking": "checking",
+    "other": "other",
+}
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -93,10 +101,10 @@ def capacity_figure(comparison: Comparison) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8)
     for spare in panels.flat[len(outcomes) :]:
-        spare.remove()
+        spare.axis("off")
     for ax in panels.flat[max(0, len(outcomes) - columns) : len(outcomes)]:
         ax.tick_params(labelbottom=True)
-        ax.set_xlabel(f"time since the start [{unit}]", fontsize=9)
+    figure.supxlabel(f"time since the start [{unit}]", fontsize=9)
     figure.supylabel("req/s at the front door", fontsize=9)
     shown = {label: handle for ax in panels.flat[: len(outcomes)] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(shown.values()), list(shown), loc="outside upper right", ncols=6, fontsize=8, frameon=False)
@@ -179,6 +187,7 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     for row, step in enumerate(shown):
         start, end = spans[step.id]
         kind = next((k for k, actions in KINDS.items() if step.action.split("#")[0] in actions), "other")
+        kind = "checking" if step.kind == "gate" or step.id.startswith("validate/") else kind
         used.append(kind)
         ax.broken_barh([(start / scale, max(end - start, 0.002 * end_s) / scale)], (row - 0.38, 0.76), color=COLOURS[kind])
         ax.text(end / scale + 0.006 * end_s / scale, row, format_s(end - start), va="center", fontsize=6.5, color="#444444")
@@ -192,7 +201,7 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     ax.spines[["top", "right", "left"]].set_visible(False)
     more = f" (first {len(shown)} of {len(spans)} steps)" if len(shown) == GANTT_ROWS else ""
     ax.set_title(f"{plan.source.strategy}: mean run{more}", loc="left", fontsize=9)
-    names = [k for k in (*KINDS, "other") if k in used]
+    names = [k for k in (*KINDS, "checking", "other") if k in used]
     ax.legend(handles=[Patch(color=COLOURS[k], label=LABELS[k]) for k in names], loc="lower left", fontsize=7, frameon=True, framealpha=0.9)
     return figure
 

@@ -7,7 +7,7 @@ most is named. What is named therefore moves what it is named for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simdeploy.plan.measurement import metrics_of
 from simdeploy.plan.plan import Plan
@@ -69,9 +69,9 @@ def cause_of(plan: Plan) -> Cause:
         machines = tuple(dict.fromkeys(_machine(plan, i) for i in steps))
         saved = now[metric] - _costs(engine, frozenset(steps))[metric]
         culprits.append(Culprit(action, service, machines, tuple(plan.steps[i].id for i in steps), saved))
-    for service, quicker in _quicker_checks(plan):
+    for what, service, quicker in (*_quicker_checks(plan), *_shorter_holds(plan)):
         saved = now[metric] - _costs(Engine(quicker), frozenset())[metric]
-        culprits.append(Culprit("health check", service, plan.environment.services[service].on, (), saved))
+        culprits.append(Culprit(what, service, plan.environment.services[service].on, (), saved))
     culprits = sorted((c for c in culprits if c.saved > 1e-6 * now[metric]), key=lambda c: -c.saved)
     return Cause(metric, now[metric], tuple(culprits), _sentence(metric, now[metric], culprits))
 
@@ -83,23 +83,36 @@ def _costs(engine: Engine, halved: frozenset[int]) -> dict[str, float]:
     return {m: float(values[m][0]) for m in MOVED}
 
 
-def _quicker_checks(plan: Plan) -> Iterator[tuple[str, Plan]]:
-    """(service, the plan with that service's health check at half its interval) for services whose instances may die in the pool."""
+def _quicker_checks(plan: Plan) -> Iterator[tuple[str, str, Plan]]:
+    """The plan with a service's health check at half its interval, for services whose instances may die in the pool."""
     env = plan.environment
     killed = {str(effect[1]).split("@")[0] for step in plan.steps for effect in (*step.begin, *step.end) if effect[0] == "kill"}
     for name in sorted(killed):
         check = env.services[name].health_check
         if check is not None:
             half = check.model_copy(update={"interval_s": check.interval_s / 2})
-            services = {**env.services, name: env.services[name].model_copy(update={"health_check": half})}
-            yield name, plan.model_copy(update={"environment": env.model_copy(update={"services": services})})
+            yield "health check", name, _with(plan, name, health_check=half)
+
+
+def _shorter_holds(plan: Plan) -> Iterator[tuple[str, str, Plan]]:
+    """The plan with a service's requests held for half as long, for services that are drained until idle."""
+    for name in sorted({step.target.split("@")[0] for step in plan.steps if step.until_idle}):
+        hold = plan.environment.services[name].hold
+        if hold is not None:
+            yield "hold", name, _with(plan, name, hold=hold.scaled(0.5))
+
+
+def _with(plan: Plan, service: str, **changed: Any) -> Plan:
+    env = plan.environment
+    services = {**env.services, service: env.services[service].model_copy(update=changed)}
+    return plan.model_copy(update={"environment": env.model_copy(update={"services": services})})
 
 
 def _actions(plan: Plan) -> dict[tuple[str, str], list[int]]:
     """(service, action) -> positions of its steps, all instances and repetitions together."""
     found: dict[tuple[str, str], list[int]] = {}
     for i, step in enumerate(plan.steps):
-        if step.duration.mean_s > 0:
+        if step.duration.mean_s > 0 and step.section == "main":  # without luck nothing is rolled back or mended
             found.setdefault((step.target.split("@")[0], step.action.split("#")[0]), []).append(i)
     return found
 

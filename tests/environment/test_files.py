@@ -70,7 +70,7 @@ def test_a_file_cannot_stand_on_itself_or_on_nothing(tmp_path, named, says):
 
 FLEET = """\
 like: base.yaml
-machines: [{name: "w{n}", count: 5, zone: [a, b]}, {name: db}]
+machines: [{name: "w{n}", count: 5, zone: [a, b], update_domain: ["0", "1", "2"]}, {name: db}]
 services: {web: {on: [w*]}}
 """
 
@@ -80,6 +80,7 @@ def test_a_count_stands_for_machines_with_numbers_and_zones_in_turn(tmp_path):
 
     assert ["w1", "w2", "w3", "w4", "w5", "db"] == [m.name for m in env.machines]
     assert ["a", "b", "a", "b", "a", None] == [m.zone for m in env.machines]
+    assert ["0", "1", "2", "0", "1", None] == [m.update_domain for m in env.machines]
 
 
 def test_a_pattern_stands_for_the_machines_it_matches(tmp_path):

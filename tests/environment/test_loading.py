@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 import warnings
 
 import pytest
@@ -294,6 +295,84 @@ def test_a_bad_value_and_a_broken_reference_come_at_once(faults_of):
     text = changed(changed(SMALL, "on: [w1, w2]", "on: [w1, w3]"), "20 req/s", "20")
 
     assert 2 == len(faults_of(text))
+
+
+TWELVE = """\
+name: small
+machines:
+  - {name: w1, zone: a}
+  - {name: w2, zome: b}
+  - {name: db1, zone: a}
+  - {name: db1, zone: b}
+entry: wep
+demand: {rate: 10}
+services:
+  web:
+    on: [w1, w3]
+    capacity: -20 req/s
+    calls: {sqk: 2}
+    health_check: {interval: 2 sec, fall: 3}
+    actions:
+      drain: {duration: .inf s}
+      start: {duration: 20 s, p_fail: 120 %}
+  sql:
+    role: datastor
+    on: [db1]
+    capacity: 50 req/s
+    capacity: 60 req/s
+  quiet:
+    role: leader_elected
+    on: []
+"""
+
+
+def test_twelve_faults_of_twelve_kinds_come_at_once_each_in_its_place(faults_of):
+    markers = [
+        "zome",
+        "db1, zone: b",
+        "wep",
+        "10}",
+        "w3",
+        "-20 req/s",
+        "2}\n    health",
+        "2 sec",
+        ".inf s",
+        "120 %",
+        "datastor\n",
+        "on: []",
+    ]
+    says = ["did you mean 'zone'", "listed twice in two zones", "did you mean 'web'", "10 has no unit", "'w3', which is no machine"]
+    says += [
+        "not negative",
+        "did you mean 'sql'",
+        "unknown unit 'sec'",
+        "not a number with a unit",
+        "over 100 %",
+        "did you mean 'datastore'",
+        "no members",
+    ]
+    faults = faults_of(TWELVE)
+    duplicate = (place(TWELVE, "capacity: 60")[0], 5, "duplicate key 'capacity'; keep one of them")
+
+    assert duplicate in [f[1:] for f in faults]
+    rest = [f for f in faults if f[1:] != duplicate]
+    assert [place(TWELVE, m) for m in markers] == [(f.line, f.column) for f in rest], "\n".join(map(str, faults))
+    assert all(said in fault.message for said, fault in zip(says, rest, strict=True))
+
+
+@pytest.mark.parametrize("depth", [3_000, 100_000])
+def test_deep_brackets_are_refused_at_once(faults_of, depth):
+    """3,000 took 5 s, since each was looked at again for each below it."""
+    began = time.perf_counter()
+    (fault,) = faults_of("a: " + "[" * depth)
+
+    assert "deeper than 40 levels" in fault.message and time.perf_counter() - began < 2
+
+
+def test_a_text_of_many_lines_where_a_list_is_wanted_makes_a_message_of_one_line(scenario_faults):
+    faults = scenario_faults(changed(MIGRATION, "goals:\n  - p95", "goals: |\n  - p95"))
+
+    assert ["goals: must be a list"] == [f.message for f in faults]
 
 
 def test_what_is_not_utf_8_is_refused_at_its_line(faults_of):

@@ -406,3 +406,12 @@ def test_check_prints_the_warning_and_compare_says_it_on_stderr(write):
     assert 0 == checked.exit_code and "warning: strategy 'one' takes out up to 2 of 'web'" in checked.stdout
     assert 0 == compared.exit_code and "simdeploy: warning: strategy 'one'" in compared.stderr
     assert "warning" not in compared.stdout
+
+
+@given(st.one_of(st.integers(1, 99), st.integers(1, 10**11).map(lambda n: Fraction(n, 10**11))))
+def test_a_size_is_written_as_it_is_read(size):
+    given_size = size if isinstance(size, int) else f"{float(100 * size):.9f} %"
+    partition = Partition.model_validate({"batches": [given_size], "min_available": given_size})
+
+    assert partition == Partition.model_validate_json(partition.model_dump_json(exclude_defaults=True))
+    assert (size,) == partition.batches

@@ -41,6 +41,11 @@ def environments() -> Iterator[pathlib.Path]:
         yield path
 
 
+def action_of(step: Step) -> str:
+    """What is done, of a step of a rollback as well."""
+    return step.action.split("#")[0].removeprefix("out-").removeprefix("back-")
+
+
 def batches_of(plan: Plan) -> dict[str, set[str]]:
     """Judge -> the instances whose lanes it watches, with all else on a machine that is patched."""
     steps = {s.id: s for s in plan.steps}
@@ -49,7 +54,7 @@ def batches_of(plan: Plan) -> dict[str, set[str]]:
     for judge in (s for s in plan.steps if s.judge is not None):
         watched = [steps[w] for w in judge.judge.watch]
         batch = {s.target for s in watched if s.target in instances}
-        patched = {instances[s.target][1] for s in watched if s.action.split("#")[0] == "patch"}
+        patched = {instances[s.target][1] for s in watched if action_of(s) == "patch"}
         found[judge.id] = batch | {i for i, (_, machine) in instances.items() if machine in patched}
     return found
 
@@ -58,7 +63,7 @@ def allowed_on(plan: Plan, step: Step) -> set[str]:
     """Machines that may execute *step*: the operator's desk, the target's own, and a balancer's for what is done there."""
     env = plan.environment
     service = step.target.split("@")[0]
-    action = step.action.split("#")[0]
+    action = action_of(step)
     own = {env.instances[i][1] for i in env.instances if i == step.target or (step.target == service and i in env.members(service))}
     recipe = env.services[service].actions.get(action)  # type: ignore[call-overload]
     declared = {recipe.on} if recipe is not None and recipe.on and action in CARRIED else set()
@@ -74,15 +79,15 @@ def touched(step: Step) -> set[str]:
 def check_batches(plan: Plan) -> None:
     batches, steps = batches_of(plan), {s.id: s for s in plan.steps}
     lanes = {w: j.id for j in plan.steps if j.judge is not None for w in j.judge.watch}
-    for step in (s for s in plan.steps if s.kind == "step"):
+    for step in (s for s in plan.steps if s.kind == "step" and (s.target or touched(s))):  # waiting touches nothing
         service = step.target.split("@")[0]
         assert step.on in allowed_on(plan, step), step.id
         moved = [e for e in (*step.begin, *step.end) if e[0] == "lead"]
         assert all(e[1] == service and (e[2] is None or e[2] in plan.environment.members(service)) for e in moved), step.id
-        assert not moved or step.action == "hand_over", step.id
+        assert not moved or action_of(step) == "hand_over", step.id
         if step.id in lanes and step.target in plan.environment.instances:
             assert touched(step) <= batches[lanes[step.id]], step.id
-        elif step.action == "switch":  # green serves when blue begins to leave
+        elif action_of(step) == "switch":  # green serves when blue begins to leave
             assert touched(step) <= set(plan.start.absent) & set(plan.environment.members(service)), step.id
         else:  # the data layer
             assert touched(step) <= {i for i in plan.environment.members(service) if step.target in (i, service)}, step.id

@@ -68,7 +68,7 @@ def test_a_drain_of_a_file_becomes_a_step_that_lasts_until_idle(tmp_path):
         (DRAIN, "{timeout: 30 s}", 11, "'drain' of 'web' has no duration; state it, or until_idle: true"),
         (DRAIN, "{until_idle: true}", 11, "has no timeout; state after how long it cuts"),
         (DRAIN, "{until_idle: true, timeout: 30 s, times: 2}", 11, "comes 2 times"),
-        ("    hold: {exponential: 10 s}\n", "", 10, "does not say how long it holds a request; state 'hold'"),
+        ("    hold: {exponential: 10 s}\n", "", 6, "does not say how long it holds a request; state 'hold'"),
         ("{duration: 60 s}", "{until_idle: true, timeout: 30 s}", 12, "'install' of 'web' lasts until idle; only 'drain' does"),
         ("{duration: 60 s}", "{p_fail: 1 %}", 12, "'install' of 'web' has no duration; state it"),
         ("hold: {exponential: 10 s}", "hold: {exponential: 10}", 9, "10 has no unit"),

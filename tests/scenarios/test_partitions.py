@@ -51,6 +51,15 @@ RETRY: Figures = {
     "stopped": {"makespan_s": 680, "failed_requests": 0},  # one of four is dead for a while, and 300 >= 250 are left
 }
 
+# A box holds load x 60 s connections; of those that have lasted for a random time half last for another 30 s and are cut.
+# The state just before a drain counts: the first box carries a quarter of 250 req/s, each later one a third of it, since
+# the box before it comes back at that moment. Weighed, it carries 0.1 / 3.1 of it.
+CONNECTIONS: Figures = {
+    "drained": {"makespan_s": 4 * 200, "cut_requests": (250 / 4 + 3 * 250 / 3) * 60 / 2, "brownout_s": 0},
+    "weighed": {"makespan_s": 4 * (15 + 15 + 200), "cut_requests": 4 * 250 * 0.1 / 3.1 * 60 / 2},
+    "surge": {"makespan_s": 4 * 270, "cut_requests": 4 * 250 / 4 * 60 / 2},
+}
+
 # demand 800, twelve boxes of 100; H = 3600 s, so 12 machine hours without new machines
 BATCHES: Figures = {
     "all-at-once": {"makespan_s": 200, "capacity_min": 0, "failed_requests": 800 * 200, "downtime_s": 200},
@@ -159,6 +168,7 @@ REROUTED: Figures = CELLS | {"cell-by-cell": {"makespan_s": 600, "failed_request
 BY_HAND: dict[str, tuple[str, Figures]] = {
     "front-end": ("blue-green", FRONT_END),
     "front-end-retry": ("stopped", RETRY),
+    "connections": ("weighed", CONNECTIONS),
     "batches": ("rolling-update", BATCHES),
     "batches-forks": ("thirds", FORKS),
     "middle-tier": ("tiers-in-parallel", MIDDLE_TIER),
@@ -241,7 +251,7 @@ def test_the_figures_in_the_page_are_those_of_the_simulator():
 
 
 def test_every_shipped_partition_has_its_picture_in_the_page():
-    few = {"front-end-retry", "batches-forks", "quorum-of-three", "patch-onebox"}  # the same picture, or none worth one
+    few = {"front-end-retry", "connections", "batches-forks", "quorum-of-three", "patch-onebox"}  # the same picture, or none worth one
 
     assert {name for name in BY_HAND if f"partitions-upgrade-{name}/capacity.png" in PAGE} == set(BY_HAND) - few
 

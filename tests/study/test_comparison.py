@@ -154,6 +154,16 @@ def test_a_plan_without_cost_has_no_culprit():
     assert cause_of(still).metric is None and cause_of(still).culprits == ()
 
 
+def test_what_long_connections_cost_comes_from_how_long_they_are_held():
+    """Half of what a box holds is cut: with holds of 30 s, no longer than the time-out, nothing is."""
+    plan = build_plan(load_scenario("scenarios/partitions/upgrade-connections.yaml"), "drained")
+
+    found = cause_of(plan)
+
+    assert ("failed_requests", "hold", "web") == (found.metric, found.culprits[0].action, found.culprits[0].service)
+    assert pytest.approx(9375.0) == found.cost == found.culprits[0].saved
+
+
 def test_a_dip_without_failed_requests_is_explained_too():
     plan = Plan(environment=farm(4, 100.0, 50.0), steps=rolling(["web@w0"], 60.0))
 

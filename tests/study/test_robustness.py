@@ -117,7 +117,7 @@ def test_a_mark_of_what_the_environment_is_only_made_with_is_not_varied(tmp_path
 
     found = vary_inputs(load_scenario(tmp_path / "upgrade.yaml"), 8)
 
-    assert ["machines.5.count"] == [i.at for i in found.not_varied] and ["demand.rate"] == [i.at for i in found.inputs]
+    assert ["machines.5-6.count"] == [i.at for i in found.not_varied] and ["demand.rate"] == [i.at for i in found.inputs]
 
 
 def test_the_luck_is_the_same_in_any_number_of_processes_and_progress_is_told():
