@@ -7,6 +7,7 @@ on the way forward. Each step has a guard over what the earlier sections did, so
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -80,11 +81,11 @@ def add_rollback(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: 
 
 
 def _chains(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: Sequence[data_layer.Migration]) -> dict[int, list[_Chain]]:
-    """Stage -> its chains, each with all batches of all rounds in the order in which they went; writers of an offline store go as one."""
+    """Stage -> its chains, each with its batches in the order in which they went, of all rounds; an offline store has one."""
     offline = {m.store for m in migrations if m.kind == "offline"}
     store_of = {w: store for store in offline for w, service in build.env.services.items() if store in service.calls}
     lanes_of = [{one.instance: one for batch in batches for one in batch.lanes} for batches in rounds]
-    found: dict[tuple[int, str], list[list[Touched]]] = {}
+    found: dict[tuple[int, str], list[list[list[Touched]]]] = {}
     for r, batches in enumerate(rounds):
         for batch in batches:
             touched = []
@@ -92,10 +93,12 @@ def _chains(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: Seque
                 before = tuple(lanes[one.instance] for lanes in lanes_of[:r] if one.instance in lanes)
                 later = tuple(lanes[one.instance].steps[0].id for lanes in lanes_of[r + 1 :] if one.instance in lanes)
                 touched.append(Touched(r, one, before, later))
-            found.setdefault((batch.stage, store_of.get(batch.label, batch.label)), []).append(touched)
+            found.setdefault((batch.stage, store_of.get(batch.label, batch.label)), [[] for _ in rounds])[r].append(touched)
     stages: dict[int, list[_Chain]] = {}
     for (stage, label), groups in found.items():
-        merged = [[t for group in groups for t in group]] if label in offline else groups
+        together = itertools.zip_longest(*groups, fillvalue=[])  # a round has the batches of the main section: one lane an instance counts
+        merged = [[t for batch in batches for t in batch] for batches in together]
+        merged = [[t for batch in merged for t in batch]] if label in offline else merged
         stages.setdefault(stage, []).append(_Chain(label, merged, label in offline))
     return stages
 

@@ -49,8 +49,8 @@ def rollout(
         lanes: list[Lane] = []
         for instance in batch:
             service, machine = build.env.instances[instance]
-            patch, partition = service in patched, partitions[service]
-            if patch and machine in build.patched:
+            patch, partition = service in patched and machine not in build.patched, partitions[service]
+            if service in patched and not patch and service not in build.versions:
                 continue
             build.patched |= {machine} if patch else set()
             heir = None
