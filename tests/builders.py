@@ -11,6 +11,7 @@ from simdeploy.environment.durations import Distribution, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.plan.measurement import metrics_of
 from simdeploy.plan.plan import Plan, Release
+from simdeploy.plan.progress import Progress, order
 from simdeploy.plan.steps import Gate, Judge, Step
 from simdeploy.plan.trace import Trace
 from simdeploy.simulation.engine import Engine
@@ -225,6 +226,31 @@ def _undoing(draw: Any, instance: str, part: int, rounds: int, kind: str, waits:
         Step(id=installed, needs=(taken,), duration=draw(DURATIONS), end=(("version", instance, "1"),), **common),
         Step(id=f"{installed}-start", needs=(installed,), duration=draw(DURATIONS), end=((give, instance),), **common),
     ]
+
+
+def assert_legal(plan: Plan, trace: Trace) -> None:
+    """Replayed through a Progress every step of *trace* begins in its turn, and the run ends as it did."""
+    progress, where = Progress(order(plan)), plan.wiring.position
+    now, may_begin = 0.0, set(progress.started())
+    for record in trace:
+        if record.kind not in ("began", "ended"):
+            continue
+        assert record.at_s >= now
+        now, step = record.at_s, where[record.subject]
+        if record.kind == "began":
+            while step not in may_begin:
+                verdicts, fresh = progress.judged(), progress.started()
+                assert verdicts or fresh or progress.has_verdicts(), f"{record.subject} began before its turn"
+                may_begin |= set(fresh)
+            may_begin.remove(step)
+        elif plan.steps[step].kind != "judge" and record.value in ("succeeded", "failed"):
+            progress.ended(step, record.value)
+    verdicts = progress.judged()
+    assert not progress.started()
+    while verdicts or progress.has_verdicts():
+        verdicts = progress.judged()
+        assert not progress.started()
+    assert not may_begin and progress.outcome == trace.outcome
 
 
 def standing(plan: Plan, told: Trace) -> dict[str, tuple[bool, str]]:

@@ -19,13 +19,12 @@ from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout
 from simdeploy.plan.measurement import measure, metrics_of
 from simdeploy.plan.plan import Plan
-from simdeploy.plan.progress import Progress, order
 from simdeploy.plan.queueing import flow
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.outcome import simulate_all
 from simdeploy.simulation.sampler import Draws
-from tests.builders import canonical, farm, lane, random_plans, rolling, run, standing, undoable_plans
+from tests.builders import assert_legal, canonical, farm, lane, random_plans, rolling, run, standing, undoable_plans
 
 MANY = 4000
 
@@ -255,25 +254,7 @@ def one_trace(plan: Plan, seed: int):
 @settings(max_examples=60)
 @given(plan=random_plans() | undoable_plans(), seed=st.integers(0, 10_000))
 def test_13_every_trace_is_a_legal_history_of_progress(plan, seed):
-    trace = one_trace(plan, seed)
-    progress, where = Progress(order(plan)), plan.wiring.position
-    now, may_begin = 0.0, set(progress.started())
-    for record in trace:
-        if record.kind not in ("began", "ended"):
-            continue
-        assert record.at_s >= now
-        now, step = record.at_s, where[record.subject]
-        if record.kind == "began":
-            while step not in may_begin:
-                verdicts, fresh = progress.judged(), progress.started()
-                assert verdicts or fresh, f"{record.subject} began before its turn"
-                may_begin |= set(fresh)
-            may_begin.remove(step)
-        elif plan.steps[step].kind != "judge" and record.value in ("succeeded", "failed"):
-            progress.ended(step, record.value)
-    progress.judged()
-    assert not may_begin and not progress.started()
-    assert progress.outcome == trace.outcome
+    assert_legal(plan, one_trace(plan, seed))
 
 
 @settings(max_examples=60)

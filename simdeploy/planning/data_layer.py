@@ -36,13 +36,19 @@ def migrate(build: Builder, store: str, kind: str, writers: Mapping[str, Partiti
 
 
 def contract(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
-    """The rest of an expanding migration, when all code is new: backfill, index, contract."""
+    """The rest of an expanding migration, when all code is new: backfill, index, contract; in a forward round what is left of it."""
     store = migration.store
+
+    def left(action: str) -> dict[str, Barrier]:
+        main, *again = steps_of(build, store, action)[build.env.services[store].actions[action].times - 1 :] or [""]  # type: ignore[index]
+        return {"undone": (main,), "unbegun": tuple(again)} if build.section == "forward" else {}
+
     for action in ("backfill", "index"):
         if action in build.env.services[store].actions:
-            barrier = data_step(build, store, action, barrier)
+            barrier = data_step(build, store, action, barrier, guard=left(action))
     undoable = migration.restored or bool(build.env.services[store].actions["contract"].undo)
-    return data_step(build, store, "contract", barrier, end=(("schema", store, build.versions[store]),), no_return=not undoable)
+    end = (("schema", store, build.versions[store]),)
+    return data_step(build, store, "contract", barrier, end=end, guard=left("contract"), no_return=not undoable)
 
 
 def back_up(build: Builder, store: str, barrier: Barrier) -> Barrier:
@@ -55,53 +61,85 @@ def take_back_contraction(build: Builder, migration: Migration, barrier: Barrier
     store, actions = migration.store, build.env.services[migration.store].actions
     if migration.kind != "expand_contract":
         return barrier
-    contractions = [s.id for s in build.steps if s.target == store and s.action.partition("#")[0] == "contract"]
+    contractions = steps_of(build, store, "contract")
     expanded = next(e for s in build.steps if s.target == store and s.section == "main" for e in s.end if e[0] == "schema")
     if actions["contract"].undo:
-        return _undo(build, store, "contract", barrier, tuple(contractions), (expanded,))
+        return undo(build, store, "contract", barrier, contractions, (expanded,))
     if migration.restored:
         primary = build.leader(store)
-        for contraction in contractions:  # of the main section, and of each forward round: at most one of them began
+        for k, contraction in enumerate(contractions):  # to what was there before the first of them that began
             end = (("rewind", store, contraction), expanded, ("serve", primary))
             step_id, machine = f"rollback/{store}/restore-{contraction.replace('/', '-')}", build.env.instances[primary][1]
-            fields: dict[str, Any] = {"needs": barrier, "began": (contraction,), "begin": (("out", primary),), "end": end}
+            fields: dict[str, Any] = {"needs": barrier, "began": (contraction,), "unbegun": contractions[:k]}
+            fields |= {"begin": (("out", primary),), "end": end}
             build.add(build.recipe_step(step_id, actions["restore"], store, machine, slowed=primary, **fields))
             barrier = (build.steps[-1].id,)
     return barrier
 
 
 def take_back(build: Builder, migration: Migration, barrier: Barrier) -> Barrier:
-    """Undo the rest of a migration when all code that came after it is back; what has no undo stays."""
-    store, kind, old = migration.store, migration.kind, ("schema", migration.store, build.versions[migration.store])
-    actions = build.env.services[store].actions
-    began = {
-        a: tuple(s.id for s in build.steps if s.section == "main" and s.id.startswith("data/") and s.action.partition("#")[0] == a)
-        for a in ("expand", "migrate", "hand_over", "split", "reconcile")
-    }
-    if kind == "expand_contract":
-        return _undo(build, store, "expand", barrier, began["expand"], (old,)) if actions["expand"].undo else barrier
-    if kind == "offline" or not actions["migrate"].undo:
-        return barrier
-    *standbys, primary = ordered(build, store, Partition(leader="last"))
-    for member in (primary, *standbys):
-        one = tuple(i for i in began["migrate"] if f"/{member}/" in i)
-        if member == standbys[0] and kind == "replica_first":
-            back = hand_over(build, member, primary, (), needs=barrier, end=[old])
-            build.add(back.model_copy(update={"done": began["hand_over"]}))
-            barrier = (back.id,)
-        move = Move(member, "migrate", actions["migrate"], [("out", member)], [("serve", member)])
-        [step] = chained(build, [move], ())
-        build.add(step.model_copy(update={"needs": barrier, "began": one, "run": actions["migrate"].undo}))
-        barrier = (step.id,)
-    if kind == "split":
-        barrier = data_step(build, store, "reconcile", barrier, end=(("join", store), old), guard={"began": began["split"]})
+    """Undo the rest of a migration when all code that came after it is back; what has no undo stays.
+
+    An offline migration is undone while its writers are back out, beside them.
+    """
+    store, actions = migration.store, build.env.services[migration.store].actions
+    old = ("schema", store, build.versions[store])
+    match migration.kind:
+        case "expand_contract" if actions["expand"].undo:
+            return undo(build, store, "expand", barrier, steps_of(build, store, "expand"), (old,))
+        case "replica_first" if actions["migrate"].undo:
+            return _replica_last(build, store, old, barrier)
+        case "split":
+            return _unsplit(build, store, old, barrier)
     return barrier
+
+
+def steps_of(build: Builder, target: str, action: str) -> tuple[str, ...]:
+    """The ids of the steps by which earlier sections did an action of the data layer on a store or a member."""
+    steps = (s for s in build.steps if s.target == target and s.section != "rollback")
+    return tuple(s.id for s in steps if s.action.partition("#")[0] == action and not s.id.startswith("code/"))
+
+
+def _replica_last(build: Builder, store: str, old: tuple[str, str, str], barrier: Barrier) -> Barrier:
+    """The old primary goes back first, takes over again, and then its standbys go back."""
+    *standbys, primary = ordered(build, store, Partition(leader="last"))
+    barrier = _member_back(build, store, primary, barrier)
+    handed = hand_over(build, standbys[0], primary, (), needs=barrier, end=[old])
+    build.add(handed.model_copy(update={"done": steps_of(build, primary, "hand_over")}))
+    barrier = (handed.id,)
+    for standby in reversed(standbys):
+        barrier = _member_back(build, store, standby, barrier)
+    return barrier
+
+
+def _unsplit(build: Builder, store: str, old: tuple[str, str, str], barrier: Barrier) -> Barrier:
+    """Split again if it was joined; the half that migrated last goes back first; join."""
+    actions, split = build.env.services[store].actions, steps_of(build, store, "split")
+    if actions["migrate"].undo:
+        if actions["reconcile"].undo:
+            joined = {"done": steps_of(build, store, "reconcile")}
+            barrier = data_step(build, store, "split", barrier, end=(("split", store),), guard=joined)
+        for members in reversed(_halves(build, store)):
+            barrier = tuple(step for member in members for step in _member_back(build, store, member, barrier))
+    return data_step(build, store, "reconcile", barrier, end=(("join", store), old), guard={"began": split})
+
+
+def _member_back(build: Builder, store: str, member: str, needs: Barrier) -> Barrier:
+    """The migration of one member is undone while it is out."""
+    recipe, machine = build.env.services[store].actions["migrate"], build.env.instances[member][1]
+    fields: dict[str, Any] = {"needs": needs, "began": steps_of(build, member, "migrate")}
+    fields |= {"begin": (("out", member),), "end": (("serve", member),)}
+    step = build.recipe_step(f"rollback/{member}/migrate", recipe, member, machine, undo=True, **fields)
+    build.add(step)
+    return (step.id,)
 
 
 def _offline(build: Builder, store: str, writers: Mapping[str, Partition], barrier: Barrier) -> Barrier:
     """Stop the writers, migrate, install meanwhile, start them."""
+    times = build.env.services[store].actions["migrate"].times
+    last = f"data/{store}/migrate" + (f"#{times}" if times > 1 else "")
     lanes = [
-        Lane(instance, partition, lane(build, instance, partition, barrier, start_needs=(f"data/{store}/migrate",)))
+        Lane(instance, partition, lane(build, instance, partition, barrier, start_needs=(last,)))
         for writer, partition in writers.items()
         for instance in build.env.members(writer)
     ]
@@ -125,13 +163,18 @@ def _replica_first(build: Builder, store: str, barrier: Barrier) -> Barrier:
 
 def _split(build: Builder, store: str, barrier: Barrier) -> Barrier:
     """Both halves take writes by themselves while one after the other migrates; then what diverged is reconciled."""
-    *others, primary = ordered(build, store, Partition(leader="last"))
-    half = (len(others) + 1) // 2
     barrier = data_step(build, store, "split", barrier, fatal=True, end=(("split", store),))
-    for members in (others[:half], [*others[half:], primary]):
+    for members in _halves(build, store):
         ends = [_member(build, store, member, barrier) for member in members]
         barrier = tuple(step for end in ends for step in end)
     return data_step(build, store, "reconcile", barrier, fatal=True, end=(("join", store), ("schema", store, build.versions[store])))
+
+
+def _halves(build: Builder, store: str) -> tuple[list[str], list[str]]:
+    """The members of a store in two halves, the primary in the second."""
+    *others, primary = ordered(build, store, Partition(leader="last"))
+    half = (len(others) + 1) // 2
+    return others[:half], [*others[half:], primary]
 
 
 def data_step(
@@ -157,7 +200,7 @@ def data_step(
     return needs
 
 
-def _undo(build: Builder, store: str, action: str, needs: Barrier, began: Barrier, end: tuple[Any, ...]) -> Barrier:
+def undo(build: Builder, store: str, action: str, needs: Barrier, began: Barrier, end: tuple[Any, ...]) -> Barrier:
     """Add the undo of an action on a store, which takes as long as the action did."""
     recipe = build.env.services[store].actions[action]  # type: ignore[index]  # an ActionName by construction
     primary = build.leader(store)
@@ -170,8 +213,8 @@ def _member(build: Builder, store: str, member: str, needs: Barrier) -> Barrier:
     """One member of a store migrates by itself while it is out."""
     recipe = build.env.services[store].actions["migrate"]
     steps = chained(build, [Move(member, "migrate", recipe, [("out", member)], [("serve", member)])], ())
-    steps[0] = steps[0].model_copy(update={"needs": needs})
-    data = [f"data/{s.target}/{s.action}" for s in steps]
-    fields = {"fatal": True, "no_return": not recipe.undo}
-    build.add(*(s.model_copy(update={"id": i, **fields}) for s, i in zip(steps, data, strict=True)))
-    return (data[-1],)
+    for step in steps:
+        fields = {"id": f"{build.phase('data')}/{member}/{step.action}", "needs": needs, "fatal": True, "no_return": not recipe.undo}
+        build.add(step.model_copy(update=fields))
+        needs = (build.steps[-1].id,)
+    return needs

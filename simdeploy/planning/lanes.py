@@ -14,6 +14,8 @@ from simdeploy.planning.builder import Builder
 from simdeploy.planning.partition import Partition
 
 Effects = list[tuple[Any, ...]]
+PATCHING = ("patch", "reboot", "return")
+"""What is done to a machine while everything on it is out; return: nothing, where there is neither an undo nor a reboot."""
 
 
 class Move(NamedTuple):
@@ -34,25 +36,29 @@ def lane(
     after: Sequence[str],
     *,
     patch: bool = False,
+    upgraded: bool = True,
     hand_over_to: str | None = None,
     start_needs: tuple[str, ...] = (),
 ) -> list[Step]:
     """One instance's way out and back; `needs` binds the lane, *after* comes before its first step.
 
-    With *patch* its machine is patched and rebooted while everything on it is out. *start_needs* are steps that must
+    Its version changes if its service is *upgraded* at all; with *patch* its machine is patched and rebooted while everything
+    on it is out. *start_needs* are steps that must
     have succeeded before the instance starts.
     """
-    out, change, back = _moves(build, instance, partition, patch)
+    out, change, back = _moves(build, instance, partition, patch, upgraded)
     first = [] if hand_over_to is None else [hand_over(build, instance, hand_over_to, after)]
     return chained(build, [*out, *change, *back], after, first, start_needs)
 
 
-def way_back(build: Builder, instance: str, partition: Partition, *, patch: bool = False, changed: bool = True) -> list[Step]:
+def way_back(
+    build: Builder, instance: str, partition: Partition, *, patch: bool = False, changed: bool = True, start_needs: tuple[str, ...] = ()
+) -> list[Step]:
     """The second half of a lane, for an instance that is out or was on its way out: the change, if any, and the way back."""
     if not changed:
         return chained(build, _ways_back(build, instance, partition, []), ())
     _, change, back = _moves(build, instance, partition, patch)
-    return chained(build, [*change, *back], ())
+    return chained(build, [*change, *back], (), start_needs=start_needs)
 
 
 def new_lane(build: Builder, instance: str, after: Sequence[str], *, needs: tuple[str, ...] = (), serves: bool = True) -> list[Step]:
@@ -91,34 +97,40 @@ def chained(
 ) -> list[Step]:
     """*moves* as steps, each needing the one before it; what stands *before* comes first."""
     lane = list(before)
-    patch_only = not any(m.action in CHANGING for m in moves) and any(m.action == "patch" for m in moves)
-    phase = build.phase("patch" if patch_only else "code")
+    own = next((m.target for m in moves if m.action in (*CHANGING, *PATCHING)), None)
+    upgraded = any(m.action in CHANGING for m in moves)
+    phase = build.phase("patch" if own is not None and not upgraded else "code")
+    beside = "patch" if build.section == "main" else f"{phase}-patch"
     counts: dict[tuple[str, str], int] = {}
     for move in moves:
         name = (move.target, move.action)
         times = sum((m.recipe.times if m.recipe else 1) for m in moves if (m.target, m.action) == name)
         for k in range(1, (move.recipe.times if move.recipe else 1) + 1):
             counts[name] = counts.get(name, 0) + 1
-            step_id = f"{phase}/{move.target}/{move.action}" + (f"#{counts[name]}" if times > 1 else "")
+            first = phase if own in (None, move.target) else beside
+            step_id = f"{first}/{move.target}/{move.action}" + (f"#{counts[name]}" if times > 1 else "")
             needs = (*(start_needs if move.action == "start" else ()), *([lane[-1].id] if lane else []))
             fields: dict[str, Any] = {"needs": needs, "after": () if lane else tuple(after)}
             fields["begin"] = tuple(move.begin) if k == 1 else ()
             fields["end"] = tuple(move.end) if move.recipe is None or k == move.recipe.times else ()
             machine = build.env.instances[move.target][1]
             if move.recipe is not None:
-                lane.append(build.recipe_step(step_id, move.recipe, move.target, machine, **fields))
+                undo = build.section == "rollback" and move.action == "patch"
+                lane.append(build.recipe_step(step_id, move.recipe, move.target, machine, undo=undo, **fields))
             else:
                 check = build.env.services[move.target.split("@")[0]].health_check
                 lane.append(Step(id=step_id, target=move.target, duration=_rise(check), **fields))
     return lane
 
 
-def _moves(build: Builder, instance: str, partition: Partition, patch: bool) -> tuple[list[Move], list[Move], list[Move]]:
+def _moves(
+    build: Builder, instance: str, partition: Partition, patch: bool, upgraded: bool = True
+) -> tuple[list[Move], list[Move], list[Move]]:
     """The moves out, of the change, and back; a patch takes all that is on the machine along, callers first."""
     service, machine = build.env.instances[instance]
     beside = [i for s in build.env.services if s != service and (i := f"{s}@{machine}") in build.env.instances] if patch else []
     together = _callers_first(build, [instance, *beside])
-    change = _changes(build, instance, service in build.versions, patch)
+    change = _changes(build, instance, upgraded and service in build.versions, patch)
     ways = {one: partition if one == instance else _gentle(build, one) for one in together}
     out = [move for one in together for move in _ways_out(build, one, ways[one], change)]
     return out, change, [move for one in reversed(together) for move in _ways_back(build, one, ways[one], change)]

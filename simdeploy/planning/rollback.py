@@ -7,9 +7,11 @@ on the way forward. Each step has a guard over what the earlier sections did, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from simdeploy.environment.models import CHANGING, TAKING
 from simdeploy.plan.steps import Judge, Step
 from simdeploy.planning import data_layer
 from simdeploy.planning.builder import Batch, Builder, Lane
@@ -18,34 +20,59 @@ from simdeploy.planning.tiers import Barrier
 
 
 class Touched(NamedTuple):
-    """A lane of an earlier section, and the rounds in which the same instance was touched again."""
+    """A lane of the main section (round 0) or a forward round, beside the lanes of the same instance in other rounds."""
 
     round: int
     lane: Lane
+    before: tuple[Lane, ...]
     later: tuple[str, ...]
     """First steps of its lanes in later rounds: had one begun, that lane would be the one to take back."""
+
+    def guard(self, **more: Barrier) -> dict[str, Any]:
+        """That this lane was the last one to touch its instance, and *more*."""
+        return {"unbegun": self.later, **more}
+
+    @property
+    def half_done(self) -> dict[str, Any]:
+        """Guard: the lane did not come to its end; steps add which of its own must have begun."""
+        return self.guard(undone=(self.lane.steps[-1].id,))
+
+    @property
+    def done(self) -> dict[str, Any]:
+        """Guard: the lane came to its end."""
+        return self.guard(done=(self.lane.steps[-1].id,))
+
+
+def _surged(one: Lane) -> bool:
+    """Whether its new machine came before the old one left."""
+    return next(s for s in one.steps if s.action != "hand_over").target == one.new
+
+
+class _Chain(NamedTuple):
+    """Batches that go back one after the other: those of one service, of the slices, or the writers of one store."""
+
+    label: str
+    batches: list[list[Touched]]
+    offline: bool
 
 
 def add_rollback(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: Sequence[data_layer.Migration]) -> None:
     """Add the section that takes back what the main section (the first of *rounds*), forward rounds and *migrations* did."""
     build.section, build.round = "rollback", 0
     build.versions = {name: build.env.services[name].version for name in build.versions}
-    first_of = [{one.instance: one.steps[0].id for batch in batches for one in batch.lanes} for batches in rounds]
-    batches = [
-        (r, batch, [Touched(r, one, tuple(f[one.instance] for f in first_of[r + 1 :] if one.instance in f)) for one in batch.lanes])
-        for r, done in enumerate(rounds)
-        for batch in done
-    ]
-    barrier = _half_done(build, [one for _, _, touched in batches for one in touched])
+    stages = _chains(build, rounds, migrations)
+    barrier = _half_done(build, [t for chains in stages.values() for c in chains if not c.offline for batch in c.batches for t in batch])
     for migration in reversed(migrations):
         barrier = data_layer.take_back_contraction(build, migration, barrier)
-    heirs = {one.heir: one for batch in (rounds[0] if rounds else ()) for one in batch.lanes if one.heir is not None}
-    for stage in sorted({batch.stage for _, batch, _ in batches} | {m.stage for m in migrations}, reverse=True):
+    heirs = {one.heir: one for batch in rounds[0] for one in batch.lanes if one.heir is not None}
+    for stage in sorted({*stages, *(m.stage for m in migrations)}, reverse=True):
         ends: list[str] = []
-        for r, label in dict.fromkeys((r, batch.label) for r, batch, _ in reversed(batches) if batch.stage == stage):
+        for chain in stages.get(stage, []):
             end = barrier
-            for k, one in enumerate([t for s, b, t in reversed(batches) if (s, b.stage, b.label) == (r, stage, label)], start=1):
-                end = _batch_back(build, label, k, one, heirs, end)
+            for k, batch in enumerate(reversed(chain.batches), start=1):
+                step_id = f"rollback/{chain.label}/judge#{k}"
+                back = _writers_back(build, chain.label, batch, end) if chain.offline else _batch_back(build, batch, heirs, end)
+                end = _barrier(build, step_id, back) or end
             ends += end
         barrier = tuple(dict.fromkeys(ends)) or barrier
         for migration in migrations:
@@ -53,68 +80,174 @@ def add_rollback(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: 
                 barrier = data_layer.take_back(build, migration, barrier)
 
 
-def _half_done(build: Builder, touched: Sequence[Touched]) -> Barrier:
+def _chains(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: Sequence[data_layer.Migration]) -> dict[int, list[_Chain]]:
+    """Stage -> its chains, each with its batches in the order in which they went, of all rounds; an offline store has one."""
+    offline = {m.store for m in migrations if m.kind == "offline"}
+    store_of = {w: store for store in offline for w, service in build.env.services.items() if store in service.calls}
+    lanes_of = [{one.instance: one for batch in batches for one in batch.lanes} for batches in rounds]
+    found: dict[tuple[int, str], list[list[list[Touched]]]] = {}
+    for r, batches in enumerate(rounds):
+        for batch in batches:
+            touched = []
+            for one in batch.lanes:
+                before = tuple(lanes[one.instance] for lanes in lanes_of[:r] if one.instance in lanes)
+                later = tuple(lanes[one.instance].steps[0].id for lanes in lanes_of[r + 1 :] if one.instance in lanes)
+                touched.append(Touched(r, one, before, later))
+            found.setdefault((batch.stage, store_of.get(batch.label, batch.label)), [[] for _ in rounds])[r].append(touched)
+    stages: dict[int, list[_Chain]] = {}
+    for (stage, label), groups in found.items():
+        together = itertools.zip_longest(*groups, fillvalue=[])  # a round has the batches of the main section: one lane an instance counts
+        merged = [[t for batch in batches for t in batch] for batches in together]
+        merged = [[t for batch in merged for t in batch]] if label in offline else merged
+        stages.setdefault(stage, []).append(_Chain(label, merged, label in offline))
+    return stages
+
+
+def _half_done(build: Builder, touched: Iterable[Touched]) -> Barrier:
     """Bring back what was begun and not done; what comes after it."""
     ends: list[str] = []
     for one in touched:
         build.round = one.round
-        instance, partition, steps, patch, _, new = one.lane
-        kept: dict[str, Any] = {"undone": (steps[-1].id,), "unbegun": one.later}
-        back = [_guarded(step, steps, instance, kept) for step in way_back(build, instance, partition, patch=patch, changed=new is None)]
-        if new is not None:
-            away = way_out(build, new, partition, (), needs=(back[-1].id,))
-            came = (next(s.id for s in steps if s.target == new),)
-            back += [s.model_copy(update={"began": came, **kept}) for s in [*away, release(build, new, (away[-1].id,))]]
-        build.add(*_renamed(back, "out-"))
+        steps = _renewed(build, one) if one.lane.new is not None else _resumed(build, one)
+        build.add(*_renamed(steps, "out-"))
         ends.append(build.steps[-1].id)
     build.round = 0
     return _barrier(build, "rollback/out/judge", tuple(ends))
 
 
-def _guarded(step: Step, done: Sequence[Step], instance: str, kept: dict[str, Any]) -> Step:
-    """A step of the way back with its guard: a change is taken back if it began, the rest follows if anything did."""
-    own = [s for s in done if s.target.split("@")[0] == instance.split("@")[0] and s.target == step.target] or list(done)
-    same = [s.id for s in own if s.action == step.action]
-    changes = any(effect[0] == "version" for effect in step.end) or step.action in ("install", "configure", "patch", "reboot")
-    return step.model_copy(update={"began": tuple(same if changes and same else [s.id for s in own]), **kept})
+def _resumed(build: Builder, one: Touched, start_needs: Barrier = ()) -> list[Step]:
+    """The way back of an instance whose lane was not done: what of it began is taken back, and it serves again."""
+    partition, own = one.lane.partition, [s for before in (*one.before, one.lane) for s in before.steps]
+    back = way_back(build, one.lane.instance, partition, patch=one.lane.patch, start_needs=start_needs)
+    guarded = []
+    for step in back:
+        began = _takers(one.lane.steps, step.target)
+        if step.action.partition("#")[0] in (*CHANGING, "patch", "reboot") and not _serves(step, step.target):
+            began = tuple(s.id for s in own if s.target == step.target and _base(s) == _base(step)) or began
+        guarded.append(step.model_copy(update={**one.half_done, "began": began}))
+    return _weighed(guarded, one.lane)
 
 
-def _batch_back(build: Builder, label: str, k: int, batch: Sequence[Touched], heirs: dict[str, Lane], barrier: Barrier) -> Barrier:
-    """Take a batch that was done back; what comes after it."""
+def _weighed(back: list[Step], own: Lane) -> list[Step]:
+    """*back*, at whose end the instance has its normal share of the traffic again, should it have had less."""
+    given = (("weight", own.instance, 1.0),) if own.partition.weights else ()
+    return [*back[:-1], back[-1].model_copy(update={"end": (*back[-1].end, *given)})]
+
+
+def _renewed(build: Builder, one: Touched) -> list[Step]:
+    """The way back of an instance that a new machine was to replace, and the new one's way out after it."""
+    own, new = one.lane, str(one.lane.new)
+    old, steps = own.instance, own.steps
+    ids = {(s.target, _base(s)): s.id for s in steps}
+    back = [s.model_copy(update={"began": _takers(steps, old)}) for s in way_back(build, old, own.partition, changed=False)]
+    back = _weighed(back, own)
+    if not _surged(own):  # it may have been released before the new machine came
+        gone: dict[str, Any] = {"done": (ids[old, "release"],)}
+        fresh = [s.model_copy(update=gone) for s in new_lane(build, old, ()) if _base(s) in ("allocate", *CHANGING)]
+        back = [*fresh, back[0].model_copy(update={"needs": (fresh[-1].id,)}), *back[1:]]
+    if own.heir == new:
+        handed = next(s.id for s in steps if s.action == "hand_over")
+        back.append(hand_over(build, new, old, (), needs=(back[-1].id,)).model_copy(update={"done": (handed,)}))
+    served = next(s.id for s in build.steps if _serves(s, new))
+    for step in way_out(build, new, own.partition, (), needs=(back[-1].id,)):
+        back.append(step.model_copy(update={"began": (ids[new, "start"],)} if _base(step) == "stop" else {"done": (served,)}))
+    back.append(release(build, new, (back[-1].id,)).model_copy(update={"began": (ids[new, "allocate"],)}))
+    return [s.model_copy(update=one.half_done) for s in back]
+
+
+def _batch_back(build: Builder, batch: Sequence[Touched], heirs: dict[str, Lane], barrier: Barrier) -> Barrier:
+    """Take a batch that was done back; the ends of its lanes."""
     ends: list[str] = []
     for one in batch:
         build.round = one.round
-        instance, partition, steps, patch, _, new = one.lane
-        if patch and not build.env.actions["patch"].undo and instance.split("@")[0] not in build.versions:
-            continue
-        undo_patch = patch and bool(build.env.actions["patch"].undo)
-        leads = heirs.get(new or instance) if one.round == 0 else None
-        back: list[Step] = []
-        if new is not None:
-            back = new_lane(build, instance, barrier)
-        if leads is not None:
-            back.append(_lead_back(build, new or instance, leads, one.lane, tuple(s.id for s in back[-1:]), barrier))
-        if new is None:
-            rest = lane(build, instance, partition, () if back else barrier, patch=undo_patch)
-            back += [rest[0].model_copy(update={"needs": tuple(s.id for s in back[-1:])}), *rest[1:]]
-        else:
-            back += way_out(build, new, partition, (), needs=(back[-1].id,))
-            back.append(release(build, new, (back[-1].id,)))
-        guard = {"done": (steps[-1].id,), "unbegun": one.later}
-        build.add(*(s if s.done else s.model_copy(update=guard) for s in back))
-        ends.append(build.steps[-1].id)
-    step_id = f"{build.phase('')}/{label}/judge#{k}"
+        steps = _replaced_back(build, one, heirs, barrier) if one.lane.new is not None else _lane_back(build, one, heirs, barrier)
+        build.add(*steps)
+        ends += [s.id for s in steps[-1:]]
     build.round = 0
-    return _barrier(build, step_id, tuple(ends)) if ends else barrier
+    return tuple(ends)
 
 
-def _lead_back(build: Builder, leader: str, taken_from: Lane, own: Lane, needs: Barrier, after: Barrier) -> Step:
+def _lane_back(build: Builder, one: Touched, heirs: dict[str, Lane], barrier: Barrier) -> list[Step]:
+    """The lane of the way forward with the old version; nothing where a patch without an undo is all there was."""
+    instance, partition, _, patch, *_ = one.lane
+    upgraded, unpatch = build.env.instances[instance][0] in build.versions, patch and bool(build.env.actions["patch"].undo)
+    if patch and not unpatch and not upgraded:
+        return []
+    handing = _lead_back(build, instance, one, heirs, (), barrier)
+    rest = lane(build, instance, partition, () if handing else barrier, patch=unpatch)
+    if handing:
+        rest[0] = rest[0].model_copy(update={"needs": (handing[0].id,)})
+    steps = [*handing, *(s.model_copy(update=one.done) for s in rest)]
+    if unpatch and one.later:  # a later round brought new code alone: it has gone back, the patch has not
+        again = {"done": one.done["done"], "began": one.later, "unbegun": ()}
+        alone = _renamed(lane(build, instance, partition, (steps[-1].id,), patch=True, upgraded=False), "unpatch-")
+        steps += [s.model_copy(update=again) for s in alone]
+    return steps
+
+
+def _replaced_back(build: Builder, one: Touched, heirs: dict[str, Lane], barrier: Barrier) -> list[Step]:
+    """A machine like the old one takes the place of the new one, in the same order as on the way forward."""
+    old, partition, new = one.lane.instance, one.lane.partition, str(one.lane.new)
+    if _surged(one.lane):
+        steps = new_lane(build, old, barrier)
+        steps += _lead_back(build, new, one, heirs, (steps[-1].id,), ())
+        steps += way_out(build, new, partition, (), needs=(steps[-1].id,))
+        steps.append(release(build, new, (steps[-1].id,)))
+    else:
+        steps = way_out(build, new, partition, barrier)
+        steps.append(release(build, new, (steps[-1].id,)))
+        steps += new_lane(build, old, (), needs=(steps[-1].id,))
+    return [s if s.done else s.model_copy(update=one.done) for s in steps]
+
+
+def _lead_back(build: Builder, leader: str, one: Touched, heirs: dict[str, Lane], needs: Barrier, after: Barrier) -> list[Step]:
     """The lead goes back to whom it was taken over from, if it was and has not been given away again."""
+    taken_from = heirs.get(leader) if one.round == 0 else None
+    if taken_from is None:
+        return []
+    place = {s.id: i for i, s in enumerate(build.steps)}
     taken = next(s.id for s in taken_from.steps if s.action == "hand_over")
-    given = tuple(s.id for s in own.steps if s.action == "hand_over" and s.target == leader)
-    to = taken_from.instance
-    step = hand_over(build, leader, to, () if needs else after, needs=needs)
-    return step.model_copy(update={"done": (taken,), "undone": given})
+    given = tuple(s.id for s in one.lane.steps if s.action == "hand_over" and place[s.id] > place[taken])
+    step = hand_over(build, leader, taken_from.instance, after, needs=needs)
+    return [step.model_copy(update=one.guard(done=(*one.done["done"], taken), undone=given))]
+
+
+def _writers_back(build: Builder, store: str, batch: Sequence[Touched], barrier: Barrier) -> Barrier:
+    """All writers that run leave, the migration is undone, and all start with the old version; the ends of their lanes.
+
+    Without an undo the begin of the migration was a point of no return, and before it no writer came back.
+    """
+    recipe = build.env.services[store].actions["migrate"]
+    undo = f"rollback/{store}/migrate" if recipe.undo else ""
+    stopped: list[str] = []
+    back: list[list[Step]] = []
+    for one in batch:
+        build.round = one.round
+        half = _renamed(_resumed(build, one, (undo,) if undo else ()), "out-")
+        back.append([half[0].model_copy(update={"after": barrier}), *half[1:]])
+        if undo:
+            done = lane(build, one.lane.instance, one.lane.partition, barrier, start_needs=(undo,))
+            stopped.append([s.id for s in done if _base(s) in TAKING][-1])
+            back.append([s.model_copy(update=one.done) for s in done])
+    build.round = 0
+    build.add(*(s for steps in back for s in steps))
+    if undo:
+        began = data_layer.steps_of(build, store, "migrate")
+        data_layer.undo(build, store, "migrate", (*barrier, *stopped), began, (("schema", store, build.versions[store]),))
+    return tuple(steps[-1].id for steps in back)
+
+
+def _takers(steps: Sequence[Step], instance: str) -> Barrier:
+    """Those of a lane's steps by which an instance goes, or is worked on."""
+    return tuple(s.id for s in steps if s.action != "hand_over" and (s.target == instance or any(e[1] == instance for e in s.begin)))
+
+
+def _serves(step: Step, instance: str) -> bool:
+    return ("serve", instance) in step.end
+
+
+def _base(step: Step) -> str:
+    return step.action.partition("#")[0]
 
 
 def _renamed(steps: Sequence[Step], prefix: str) -> list[Step]:

@@ -252,6 +252,10 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
     found += _slices_problems(scenario, strategy, where)
     for name in [*changed, *(w for w in stopped if w not in changed)]:
         partition = scenario.partition(strategy, name)
+        if name in stopped and name in scenario.patch:
+            message = f"{name!r} is to be patched and writes to {stopped[name]!r}, whose offline migration stops all of it at once"
+            found.append(Problem((*where, "services"), f"{message}; use another migration, or patch {name!r} in a scenario of its own"))
+            continue
         for action in recipes_needed(services[name], partition, name in scenario.to, name in scenario.patch):
             if action not in services[name].actions:
                 message = f"{name!r} has no recipe for {action!r}, which this strategy needs"
@@ -289,10 +293,29 @@ def _validation_problems(scenario: Scenario, strategy: Strategy, where: Path) ->
         if point.on_bad == "forward" and replaced:
             message = f"a fix goes to the machines that are there, and {replaced[0]!r} replaces its machines"
             found.append(Problem(here, f"{message}; write rollback or halt, or drop max_surge and blue_green"))
+        unfinished = _unfinished(scenario, strategy) if point.after in ("canary", "batch", "tier") else None
+        if point.on_bad == "forward" and unfinished is not None:
+            message = f"a fix brings new code alone, and after {point.after!r} {unfinished} may still be to be done"
+            found.append(Problem(here, f"{message}; write rollback or halt, or check after: code"))
     if strategy.failures_of == "all_of_batch" and "max_failures" in strategy.model_fields_set:
         message = "failures_of: all_of_batch aborts when a whole batch has failed, whatever max_failures says"
         found.append(Problem((*where, "max_failures"), f"{message}; drop one of them"))
     return found
+
+
+def _unfinished(scenario: Scenario, strategy: Strategy) -> str | None:
+    """What is not new code and may come after a batch of new code, None if nothing does."""
+    if scenario.patch:
+        return f"the patch of {scenario.patch[0]!r}"
+    checked = False
+    for stage in scenario.stages(strategy):
+        kinds = {s: scenario.partition(strategy, s).migration for s in stage if s in scenario.environment.services}
+        migrating = [s for s, kind in kinds.items() if kind is not None]
+        looked_at = [s for s, kind in kinds.items() if kind in (None, "offline")]
+        if migrating and (checked or any(s != migrating[0] for s in looked_at)):
+            return f"the migration of {migrating[-1]!r}"
+        checked = checked or bool(looked_at)
+    return None
 
 
 def _slices_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:

@@ -49,8 +49,8 @@ def rollout(
         lanes: list[Lane] = []
         for instance in batch:
             service, machine = build.env.instances[instance]
-            patch, partition = service in patched, partitions[service]
-            if patch and machine in build.patched:
+            patch, partition = service in patched and machine not in build.patched, partitions[service]
+            if service in patched and not patch and service not in build.versions:
                 continue
             build.patched |= {machine} if patch else set()
             heir = None
@@ -121,7 +121,7 @@ def _surge(build: Builder, name: str, partition: Partition, batches: Sequence[tu
     for k, batch in enumerate(batches, start=1):
         lanes: list[Lane] = []
         for j, old in enumerate(batch):
-            heir = new[old] if partition.hand_over and old == leader else None
+            heir = new[old] if partition.hand_over and old == leader and j < surge else None
             if j < surge:
                 steps = new_lane(build, new[old], barrier)
                 if heir is not None:
@@ -152,9 +152,10 @@ def _blue_green(build: Builder, name: str, partition: Partition, barrier: Barrie
     serve = tuple(("serve", i) for i in new.values())
     build.add(build.recipe_step(f"code/{name}/switch", recipe, name, machine, after=ready, fatal=True, end=serve))
     needs: Barrier = (build.steps[-1].id,)
-    if partition.hand_over:
-        build.add(hand_over(build, leader, new[leader], (), needs=needs))
-        needs = (build.steps[-1].id,)
+    handing = [hand_over(build, leader, new[leader], (), needs=needs)] if partition.hand_over else []
+    handing = [step.model_copy(update={"fatal": True}) for step in handing]  # like the switch: all lanes rest on it
+    build.add(*handing)
+    needs = tuple(s.id for s in handing) or needs
     leaving = {i: way_out(build, i, partition, (), needs=needs) for i in old}
     build.add(*(step for one in leaving.values() for step in one))
     barrier = build.validated(_places(1, 1), name, judge(build, f"code/{name}/judge#2", name, list(leaving.values())))
@@ -164,9 +165,8 @@ def _blue_green(build: Builder, name: str, partition: Partition, barrier: Barrie
         barrier = (build.steps[-1].id,)
     gone = {i: release(build, i, (leaving[i][-1].id,)).model_copy(update={"after": barrier}) for i in old}
     build.add(*gone.values())
-    lanes = [
-        Lane(i, partition, [*coming[i], *leaving[i], gone[i]], heir=new[i] if partition.hand_over and i == leader else None, new=new[i])
-        for i in old
-    ]
+    lanes = [Lane(i, partition, [*coming[i], *leaving[i], gone[i]], new=new[i]) for i in old]
+    if handing:  # from here on it is the leader's own lane
+        lanes = [one._replace(steps=[*handing, *one.steps], heir=new[leader]) if one.instance == leader else one for one in lanes]
     build.batches.append(Batch(build.stage, name, lanes))
     return judge(build, f"code/{name}/judge#3", name, [[step] for step in gone.values()])

@@ -83,7 +83,7 @@ def _main(build: Builder, scenario: Scenario, strategy: Strategy) -> list[Migrat
             writers = {w: scenario.partition(strategy, w) for w in scenario.writers(service)}
             ends += data_layer.migrate(build, service, partition.migration, writers, begins)
         barrier = tuple(ends) or barrier
-    build.stage += 1
+    build.stage = len(scenario.stages(strategy))
     barrier = _slices(build, scenario, strategy, barrier)
     _finish(build, scenario, migrations, barrier)
     return migrations
@@ -127,7 +127,7 @@ def _forward(build: Builder, scenario: Scenario, strategy: Strategy, k: int, mig
             elif partition.migration is None and service in scenario.to:
                 ends += tier(build, service, partition, barrier, patched=False)
         barrier = tuple(ends) or barrier
-    build.stage += 1
+    build.stage = len(scenario.stages(strategy))
     barrier = _slices(build, scenario, strategy, barrier)
     _finish(build, scenario, migrations, barrier)
     return build.batches
