@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from simdeploy.environment.models import CHANGING, GIVING, TAKING
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
+from simdeploy.plan.steps import Step
 from simdeploy.plan.trace import Trace
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.outcome import Outcome
@@ -38,6 +39,7 @@ COLOURS = {
     "changing": "#5b7db1",
     "giving": "#6a994e",
     "data": "#8d5a97",
+    "checking": "#2a9d8f",
     "other": "#8a8a8a",
 }
 KINDS = {
@@ -58,7 +60,14 @@ DECADES = 2
 """Powers of ten from which on values are drawn on a logarithmic axis."""
 MARKS_S = (0.001, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400)
 """Where a logarithmic axis of time is marked."""
-LABELS = {"taking": "taking out", "changing": "changing", "giving": "giving back", "data": "data layer", "other": "other"}
+LABELS = {
+    "taking": "taking out",
+    "changing": "changing",
+    "giving": "giving back",
+    "data": "data layer",
+    "checking": "checking",
+    "other": "other",
+}
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -166,6 +175,7 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     """The steps of *plan* over time, one row each, in one run: *trace*, or the run with every duration at its mean."""
     from matplotlib.patches import Patch
 
+    run = "one run" if trace is not None else "mean run"
     if trace is None:
         engine = Engine(plan)
         trace = engine.trace(Means(plan, engine.names))
@@ -178,11 +188,11 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     used = []
     for row, step in enumerate(shown):
         start, end = spans[step.id]
-        kind = next((k for k, actions in KINDS.items() if step.action.split("#")[0] in actions), "other")
+        kind = _kind(step)
         used.append(kind)
         ax.broken_barh([(start / scale, max(end - start, 0.002 * end_s) / scale)], (row - 0.38, 0.76), color=COLOURS[kind])
         ax.text(end / scale + 0.006 * end_s / scale, row, format_s(end - start), va="center", fontsize=6.5, color="#444444")
-    ax.set_yticks(range(len(shown)), [s.id.partition("/")[2] or s.id for s in shown], fontsize=7)
+    ax.set_yticks(range(len(shown)), [s.id if s.section != "main" else s.id.partition("/")[2] or s.id for s in shown], fontsize=7)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 1.09 * end_s / scale)
     ax.set_xlabel(f"time since the start [{unit}]", fontsize=9)
@@ -191,8 +201,8 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
     more = f" (first {len(shown)} of {len(spans)} steps)" if len(shown) == GANTT_ROWS else ""
-    ax.set_title(f"{plan.source.strategy}: mean run{more}", loc="left", fontsize=9)
-    names = [k for k in (*KINDS, "other") if k in used]
+    ax.set_title(f"{plan.source.strategy}: {run}{more}", loc="left", fontsize=9)
+    names = [k for k in LABELS if k in used]
     ax.legend(handles=[Patch(color=COLOURS[k], label=LABELS[k]) for k in names], loc="lower left", fontsize=7, frameon=True, framealpha=0.9)
     return figure
 
@@ -250,6 +260,14 @@ def _band(ax: Axes, outcome: Outcome, end_s: float, scale: float) -> None:
 
 def _at(times: NDArray[np.float64], values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[np.searchsorted(times, grid, side="right") - 1]
+
+
+def _kind(step: Step) -> str:
+    """What sort of step it is, for its colour."""
+    action = step.action.partition("#")[0]
+    if step.kind == "gate" or action == "bake":
+        return "checking"
+    return next((kind for kind, actions in KINDS.items() if action in actions), "other")
 
 
 def _spans(trace: Trace) -> dict[str, tuple[float, float]]:
