@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from simdeploy.environment.models import CHANGING, GIVING, TAKING
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
+from simdeploy.plan.steps import Step
 from simdeploy.plan.trace import Trace
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.outcome import Outcome
@@ -174,6 +175,7 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     """The steps of *plan* over time, one row each, in one run: *trace*, or the run with every duration at its mean."""
     from matplotlib.patches import Patch
 
+    run = "one run" if trace is not None else "mean run"
     if trace is None:
         engine = Engine(plan)
         trace = engine.trace(Means(plan, engine.names))
@@ -186,12 +188,11 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     used = []
     for row, step in enumerate(shown):
         start, end = spans[step.id]
-        kind = next((k for k, actions in KINDS.items() if step.action.split("#")[0] in actions), "other")
-        kind = "checking" if step.kind == "gate" or step.id.startswith("validate/") else kind
+        kind = _kind(step)
         used.append(kind)
         ax.broken_barh([(start / scale, max(end - start, 0.002 * end_s) / scale)], (row - 0.38, 0.76), color=COLOURS[kind])
         ax.text(end / scale + 0.006 * end_s / scale, row, format_s(end - start), va="center", fontsize=6.5, color="#444444")
-    ax.set_yticks(range(len(shown)), [s.id.partition("/")[2] or s.id for s in shown], fontsize=7)
+    ax.set_yticks(range(len(shown)), [s.id if s.section != "main" else s.id.partition("/")[2] or s.id for s in shown], fontsize=7)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(0, 1.09 * end_s / scale)
     ax.set_xlabel(f"time since the start [{unit}]", fontsize=9)
@@ -200,8 +201,8 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
     more = f" (first {len(shown)} of {len(spans)} steps)" if len(shown) == GANTT_ROWS else ""
-    ax.set_title(f"{plan.source.strategy}: mean run{more}", loc="left", fontsize=9)
-    names = [k for k in (*KINDS, "checking", "other") if k in used]
+    ax.set_title(f"{plan.source.strategy}: {run}{more}", loc="left", fontsize=9)
+    names = [k for k in LABELS if k in used]
     ax.legend(handles=[Patch(color=COLOURS[k], label=LABELS[k]) for k in names], loc="lower left", fontsize=7, frameon=True, framealpha=0.9)
     return figure
 
@@ -259,6 +260,14 @@ def _band(ax: Axes, outcome: Outcome, end_s: float, scale: float) -> None:
 
 def _at(times: NDArray[np.float64], values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[np.searchsorted(times, grid, side="right") - 1]
+
+
+def _kind(step: Step) -> str:
+    """What sort of step it is, for its colour."""
+    action = step.action.partition("#")[0].removeprefix("out-")
+    if step.kind == "gate" or action == "bake":
+        return "checking"
+    return next((kind for kind, actions in KINDS.items() if action in actions), "other")
 
 
 def _spans(trace: Trace) -> dict[str, tuple[float, float]]:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from simdeploy.planning.loading import load_scenario
-from simdeploy.report.figures import PANELS, differences_figure, distributions_figure
+from simdeploy.planning.upgrade import build_plan
+from simdeploy.report.figures import PANELS, differences_figure, distributions_figure, gantt_figure
+from simdeploy.simulation.outcome import trace
 from simdeploy.study.comparison import Comparison, compare
 
 
@@ -59,3 +61,14 @@ def test_a_single_run_has_no_interval_and_still_a_figure():
     one = compare(load_scenario("scenarios/canonical/upgrade.yaml"), 1, strategies=["all-at-once", "drain-expand"])
 
     assert 3 == len(differences_figure(one).axes) == len(distributions_figure(one).axes)
+
+
+def test_a_chart_of_one_run_says_so_and_tells_the_way_back_from_the_way_forward():
+    plan = build_plan(load_scenario("scenarios/fleet/upgrade-leak.yaml"), "none-back")
+
+    mean, one = gantt_figure(plan).axes[0], gantt_figure(plan, trace(plan, 1)).axes[0]
+
+    assert ["none-back: mean run", "none-back: one run"] == [ax.get_title(loc="left").partition(" (")[0] for ax in (mean, one)]
+    labels = [t.get_text() for t in one.get_yticklabels()]
+    assert "web@web1/drain" in labels and "rollback/api@api1/out-start" in labels
+    assert len(labels) == len(set(labels))
