@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simdeploy.plan import layout as lay
 from simdeploy.plan.balancing import Group, Traffic, dead_share, one_share, pool_capacity, traffic
@@ -66,6 +66,7 @@ class FactBook:
         self.layout = layout
         self.facts: list[Facts] = []
         self._known: dict[tuple[int, frozenset[int]], int] = {}
+        self._shared_facts: dict[tuple[tuple[Any, ...], frozenset[int]], tuple[Facts, set[int]]] = {}
         self._bad_versions: dict[frozenset[int], frozenset[tuple[int, str | int]]] = {}
         self._shares: dict[tuple[int, int, int], float] = {}
         self._visits = [env.visits[layout.service_names[s]] for s in layout.pool_service]
@@ -123,8 +124,19 @@ class FactBook:
         return [Group.of(g, layout.conditions[layout.group_start[g]], counts[g]) for g in counts]
 
     def _work_out(self, state: State, bad: frozenset[int]) -> Facts:
+        """The facts of *state*; states that differ in what runs where alone share all but one of them."""
+        counts = self.layout.signature.counts(state.signature)
+        running = {subject[1] for subject, _, _ in counts if isinstance(subject, tuple) and subject[0] == "running"}
+        others = tuple(c for c in counts if not (isinstance(c[0], tuple) and c[0][0] == "running"))
+        known = self._shared_facts.get((others, bad))
+        if known is None:
+            known = self._shared_facts[others, bad] = self._work_out_shared(state, others, bad)
+        facts, observed = known
+        return facts._replace(is_unobserved=float(self._changes_unobserved(running, observed)))
+
+    def _work_out_shared(self, state: State, counts: tuple[Any, ...], bad: frozenset[int]) -> tuple[Facts, set[int]]:
         layout = self.layout
-        groups = [Group.of(g, met, n) for g, met, n in layout.signature.counts(state.signature) if isinstance(g, int)]
+        groups = [Group.of(g, met, n) for g, met, n in counts if isinstance(g, int)]
         demand = state.demand_per_s if state.open else 0.0
         pools = self._by_pool(groups)
         capacities = self._capacities(pools, state.leaders, state.split)
@@ -135,7 +147,7 @@ class FactBook:
         error_free = self._error_free(pools, traffics, state, capacities, demand, self.bad_versions(bad)) if bad else if_good
         versions = self._serving_versions(groups)
         observed = self._observed(groups)
-        return Facts(
+        facts = Facts(
             capacity=capacity,
             demand=demand,
             error_free=error_free,
@@ -149,10 +161,11 @@ class FactBook:
             is_blind=float(
                 bool(self._monitors) and any(versions[s] and s not in observed for s in range(len(versions)) if s not in self._monitors)
             ),
-            is_unobserved=float(self._changes_unobserved(state, observed)),
+            is_unobserved=0.0,
             machines=self._allocated(groups),
             divergent=self._divergent(state, min(demand * error_free, capacity)),
         )
+        return facts, observed
 
     def _front_door(self, capacities: list[float]) -> float:
         """The bottleneck law: min over the critical services of Cap(s) / V(s) (Denning & Buzen 1978), summed over the cells."""
@@ -302,13 +315,10 @@ class FactBook:
                 observed.update(self.layout.service_index[w] for w in watched)
         return observed
 
-    def _changes_unobserved(self, state: State, observed: set[int]) -> bool:
-        for name, _, _ in self.layout.signature.counts(state.signature):
-            if isinstance(name, tuple) and name[0] == "running":
-                here = [self.layout.service_of[i] for i in self.layout.on_machine[name[1]]]
-                if here and not observed.intersection(here):
-                    return True
-        return False
+    def _changes_unobserved(self, running: set[int], observed: set[int]) -> bool:
+        """Whether a step runs on any of the machines *running* of whose services none is observed."""
+        services = ([self.layout.service_of[i] for i in self.layout.on_machine[machine]] for machine in running)
+        return any(here and not observed.intersection(here) for here in services)
 
     def _allocated(self, groups: list[Group]) -> float:
         """Machines that are paid for: not hosted, and with an instance that is not absent (or without any)."""
