@@ -33,6 +33,5 @@ def built_in_strategies(scenario: Scenario | None = None) -> Table:
         return Table(
             "Built-in strategies", ("strategy", "what it does"), rows, "in a scenario: strategies: {NAME: {use: NAME}}", left=(0, 1)
         )
-    said = [scenario.misfit(name) or "fits" for name in BUILT_IN]
-    rows = [(name, why) for (name, _), why in zip(rows, said, strict=True)]
+    rows = [(name, why or "fits") for name, why in scenario.misfits().items()]
     return Table(f"Built-in strategies for {scenario.name}", ("strategy", "fits, or why not"), rows, left=(0, 1))

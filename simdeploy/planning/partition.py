@@ -96,7 +96,7 @@ def _misplaced(name: str, service: Service, partition: Partition, upgraded: bool
         ("back_up_first", partition.back_up_first, store, "only a datastore is backed up"),
         *((key, True, not migrates, "a datastore's schema changes as a whole") for key in cutting_keys(partition)),
         ("rounding", partition.rounding is not None, not migrates, "nothing of a datastore is rounded"),
-        ("max_surge", partition.max_surge is not None, not store, "a new machine has none of its data"),
+        ("max_surge", partition.max_surge is not None and not migrates, not store, "a new machine has none of its data"),
         ("blue_green", partition.blue_green, not store, "a new machine has none of its data"),
         ("take_out", partition.take_out == "weigh", service.role == "stateless", "only stateless instances share their traffic by weight"),
         ("leader", partition.leader != "any", service.role in LEADS and not migrates, "only a leader-elected service has one"),

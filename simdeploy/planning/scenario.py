@@ -17,7 +17,7 @@ from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Release
 from simdeploy.plan.steps import Of
-from simdeploy.planning.batches import Minimum, cutting_keys
+from simdeploy.planning.batches import KEYS, Minimum, cut, cutting_keys, surging
 from simdeploy.planning.built_in import BUILT_IN, filled_in
 from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
 from simdeploy.planning.slices import Slices, slice_problems
@@ -110,7 +110,7 @@ class Scenario(Frozen):
         changed = _canonical(env, {name for name in (*to, *patch) if isinstance(name, str) and name in env.services})
         if data.get("strategies") is None:
             given = {name: filled_in({"use": name}, env, to, changed) for name in BUILT_IN}
-            return {**data, "strategies": {n: s for n, s in given.items() if _misfit(cls, data, n, s) is None}}
+            return {**data, "strategies": {n: given[n] for n, why_not in _misfits(cls, data, given).items() if why_not is None}}
         if not isinstance(data["strategies"], Mapping):
             return data
         return {**data, "strategies": {n: filled_in(s, env, to, changed) for n, s in data["strategies"].items()}}
@@ -122,10 +122,22 @@ class Scenario(Frozen):
             raise InvalidDocument(problems)
         return self
 
-    def misfit(self, built_in: str) -> str | None:
-        """Why the built-in strategy of this name makes no sense here, None if it does."""
-        strategy = filled_in({"use": built_in}, self.environment, self.to, self.changed)
-        return _misfit(type(self), dict(self), built_in, strategy)
+    def misfits(self) -> dict[str, str | None]:
+        """Built-in strategy -> why it makes no sense here, or which one it comes to; None if it fits."""
+        given = {name: filled_in({"use": name}, self.environment, self.to, self.changed) for name in BUILT_IN}
+        return _misfits(type(self), dict(self), given)
+
+    def essence(self, name: str) -> str:
+        """What a strategy comes to here: two with the same text make the same plan."""
+        env, strategy = self.environment, self.strategies[name]
+        whole = {*self.sliced(strategy), *self.writers_stopped(strategy)}
+        parts: list[object] = [self.stages(strategy), strategy.slices]
+        for service in self.changed:
+            partition, members = self.partition(strategy, service), env.members(service)
+            batches = cut(partition, members, env) if service not in whole and partition.migration is None else []
+            how = partition.model_dump(exclude={*KEYS, "rounding"})
+            parts.append((service, how, batches, surging(partition, len(members))))
+        return repr(parts)
 
     def stages(self, strategy: Strategy) -> tuple[tuple[str, ...], ...]:
         """The services to change, stage by stage, up to the slices if there are any.
@@ -182,15 +194,24 @@ def _canonical(env: Environment, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda n: (min((env.machine_index[m] for m in env.services[n].on), default=-1), n)))
 
 
-def _misfit(model: type[Scenario], data: Mapping[str, Any], name: str, strategy: Any) -> str | None:
-    """Why a strategy makes no sense here; faults that any strategy would have are none of its own."""
-    try:
-        model.model_validate({**data, "strategies": {name: strategy}, "baseline": None})
-    except InvalidDocument as error:
-        return next((p.message for p in error.problems if p.path[:1] == ("strategies",)), None)
-    except ValueError:
-        return None
-    return None
+def _misfits(model: type[Scenario], data: Mapping[str, Any], strategies: Mapping[str, Any]) -> dict[str, str | None]:
+    """Of each of *strategies* by itself: why it makes no sense here, or which earlier one it comes to, or None.
+
+    Faults that any strategy would have are none of its own.
+    """
+    found: dict[str, str | None] = {}
+    first: dict[str, str] = {}
+    for name, strategy in strategies.items():
+        try:
+            essence = model.model_validate({**data, "strategies": {name: strategy}, "baseline": None}).essence(name)
+        except InvalidDocument as error:
+            found[name] = next((p.message for p in error.problems if p.path[:1] == ("strategies",)), None)
+        except ValueError:
+            found[name] = None
+        else:
+            same = first.setdefault(essence, name)
+            found[name] = f"comes to the same as {same} here" if same != name else None
+    return found
 
 
 def _problems(scenario: Scenario) -> list[Problem]:
