@@ -43,8 +43,7 @@ def lane(
     """One instance's way out and back; `needs` binds the lane, *after* comes before its first step.
 
     Its version changes if its service is *upgraded* at all; with *patch* its machine is patched and rebooted while everything
-    on it is out. *start_needs* are steps that must
-    have succeeded before the instance starts.
+    on it is out. *start_needs* are steps that must have succeeded before the instance starts.
     """
     out, change, back = _moves(build, instance, partition, patch, upgraded)
     first = [] if hand_over_to is None else [hand_over(build, instance, hand_over_to, after)]
