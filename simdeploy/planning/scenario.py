@@ -269,6 +269,7 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
         else:
             found += prefixed(partition_problems(name, partition, env, name in scenario.to, name in scenario.patch), here)
     found += _order_problems(scenario, strategy, where)
+    found += _sharing_problems(scenario, strategy, where)
     found += _validation_problems(scenario, strategy, where)
     found += _slices_problems(scenario, strategy, where)
     for name in [*changed, *(w for w in stopped if w not in changed)]:
@@ -302,6 +303,22 @@ def _order_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list
             listed.append(name)
     missing = [name for name in changed if name not in listed and name not in stopped]
     return found + [Problem((*where, "order"), f"{name!r} is to be changed and is missing in the order; add it") for name in missing]
+
+
+def _sharing_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+    """A patch takes all of a machine out, so nothing else on it may be upgraded at the same time."""
+    services = scenario.environment.services
+    together: list[tuple[Path, tuple[str, ...]]] = [((*where, "order", i), stage) for i, stage in enumerate(strategy.order or ())]
+    together.append(((*where, "slices"), scenario.sliced(strategy)))
+    found = []
+    for place, names in together:
+        for patched in (n for n in names if n in scenario.patch):
+            for other in (n for n in names if n in scenario.to and n != patched):
+                shared = [m for m in services[patched].on if m in services[other].on]
+                if shared:
+                    message = f"{patched!r} is patched and {other!r} upgraded at the same time, and both run on {shared[0]!r}"
+                    found.append(Problem(place, f"{message}; put them into stages one after the other"))
+    return found
 
 
 def _validation_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:

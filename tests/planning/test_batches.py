@@ -415,3 +415,35 @@ def test_a_size_is_written_as_it_is_read(size):
 
     assert partition == Partition.model_validate_json(partition.model_dump_json(exclude_defaults=True))
     assert (size,) == partition.batches
+
+
+SHARED = """
+name: shared
+machines: [{name: a}, {name: b}]
+entry: web
+demand: {rate: 10 req/s}
+actions: {patch: {duration: 60 s}}
+services:
+  web: {on: [a, b], capacity: 100 req/s, calls: {middle: 1}, actions: &actions
+    {drain: {duration: 5 s}, install: {duration: 5 s}, start: {duration: 5 s}}}
+  middle: {on: [a, b], capacity: 100 req/s, actions: *actions}
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [("order: [[web, middle]]", 6), ("slices: [[a], [b]]", 6), ("order: [web, middle]", None)],
+    ids=["stage", "slices", "apart"],
+)
+def test_a_machine_is_not_patched_while_something_else_on_it_is_upgraded(tmp_path, keys, line):
+    (tmp_path / "environment.yaml").write_text(SHARED)
+    path = tmp_path / "upgrade.yaml"
+    path.write_text(f"scenario: upgrade\nenvironment: environment.yaml\nto: {{web: '2'}}\npatch: [middle]\nstrategies:\n  s: {{{keys}}}\n")
+
+    if line is None:
+        assert load_scenario(path).strategies
+        return
+    with pytest.raises(FileError) as caught:
+        load_scenario(path)
+    [fault] = caught.value.faults
+    assert line == fault.line and "'middle' is patched and 'web' upgraded at the same time, and both run on 'a'" in fault.message
