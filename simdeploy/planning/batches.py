@@ -223,7 +223,8 @@ def warnings_of(scenario: Scenario) -> list[str]:
     found: list[str] = []
     env, forks = scenario.environment, scenario.forks
     for name, strategy in scenario.strategies.items():
-        for service in (s for stage in scenario.stages(strategy) for s in stage if env.services[s].role != "datastore"):
+        kept = [s for s in scenario.changed if env.services[s].role == "datastore" or scenario.partition(strategy, s).blue_green]
+        for service in (s for stage in scenario.stages(strategy) for s in stage if s not in kept):
             largest = max(map(len, cut(scenario.partition(strategy, service), env.members(service), env)), default=0)
             if forks is not None and forks < largest:
                 found.append(

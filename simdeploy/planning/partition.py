@@ -10,7 +10,7 @@ from pydantic import Field
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.models import Environment, Service
 from simdeploy.errors import Path, Problem
-from simdeploy.planning.batches import Batches, Minimum, Rounding, cutting_keys, problems_of
+from simdeploy.planning.batches import Batches, Minimum, Rounding, cut, cutting_keys, problems_of, surging
 from simdeploy.units import Fraction, Seconds
 
 REPLACING = ("max_surge", "blue_green")
@@ -58,7 +58,9 @@ class Partition(Frozen):
     """Of a datastore: a backup, and so a fresh recovery point, before it is touched."""
 
 
-def partition_problems(name: str, partition: Partition, env: Environment, upgraded: bool, patched: bool) -> Iterator[Problem]:
+def partition_problems(
+    name: str, partition: Partition, env: Environment, upgraded: bool, patched: bool, sliced: bool = False
+) -> Iterator[Problem]:
     """Every rule that *partition* of the service *name* breaks; paths begin at the partition."""
     service = env.services[name]
     misplaced = list(_misplaced(name, service, partition, upgraded))
@@ -74,16 +76,30 @@ def partition_problems(name: str, partition: Partition, env: Environment, upgrad
         yield Problem(("take_out",), f"take_out: weigh and weights go together, here one is missing; {way_out}")
     if partition.keep_old_s and not partition.blue_green:
         yield Problem(("keep_old",), "only blue_green has an old set to keep; drop 'keep_old'")
-    if partition.hand_over and not (cutting or partition.blue_green):
-        way_out = "set batches, or drop hand_over"
-        yield Problem(("hand_over",), f"all of {name!r} goes at once, so nobody is left to take over; {way_out}")
-    for key in REPLACING:
-        if getattr(partition, key) not in (None, False) and "allocate" not in env.actions:
+    replacing = [key for key in REPLACING if getattr(partition, key) not in (None, False)]
+    for key in replacing:
+        if "allocate" not in env.actions:
             way_out = "add it under the environment's 'actions', beside 'services'"
             yield Problem((key,), f"{key} needs new machines, and there is no recipe for 'allocate'; {way_out}")
+        for machine, other in [(m, s) for m in service.on for s in env.services if s != name and m in env.services[s].on][:1]:
+            message = f"{key} gives the machines of {name!r} back, and {other!r} runs on {machine!r} as well"
+            yield Problem((key,), f"{message}; take batches, which change what is there")
     if patched and any(getattr(partition, key) not in (None, False) for key in REPLACING):
         yield Problem((), f"{name!r} is patched where it stands; to replace its machines, upgrade it with max_surge or blue_green")
-    yield from problems_of(partition, name, env)
+    uncut = problems_of(partition, name, env)
+    yield from uncut
+    if partition.hand_over and not uncut and not sliced and not partition.blue_green:
+        yield from _nobody_left(name, partition, env)
+
+
+def _nobody_left(name: str, partition: Partition, env: Environment) -> Iterator[Problem]:
+    """A leader hands over to a member that stays, or to a new one that came before it goes."""
+    members = env.members(name)
+    if partition.max_surge is not None:
+        if not surging(partition, len(members)):
+            yield Problem(("hand_over",), f"no new machine of {name!r} comes before an old one goes; raise max_surge, or drop hand_over")
+    elif not cutting_keys(partition) or (len(members) > 1 and len(cut(partition, members, env)) == 1):
+        yield Problem(("hand_over",), f"all of {name!r} goes at once, so nobody is left to take over; set batches, or drop hand_over")
 
 
 def _misplaced(name: str, service: Service, partition: Partition, upgraded: bool) -> Iterator[Problem]:
@@ -131,9 +147,9 @@ def recipes_needed(service: Service, partition: Partition, upgraded: bool, patch
             }[partition.migration or "offline"]
         )
     needed += ["hand_over"] * partition.hand_over
-    if patched and not upgraded:
-        return needed
     taking = {"drain": ["drain"], "stop": ["stop"], "weigh": ["weigh", "drain"]}[partition.take_out]
+    if patched and not upgraded:
+        return needed + taking * (partition.take_out == "weigh")  # else what has no way out goes with its machine
     return needed + taking + ["install"] * upgraded + ["start"] + ["switch"] * partition.blue_green
 
 

@@ -221,6 +221,9 @@ def _problems(scenario: Scenario) -> list[Problem]:
     unknown: list[tuple[Path, str]] = [(("to", n), n) for n in scenario.to if n not in services]
     unknown += [(("patch", i), n) for i, n in enumerate(scenario.patch) if n not in services]
     found += [Problem(path, f"{name!r} is no service; {did_you_mean(name, list(services))}") for path, name in unknown]
+    for name, version in scenario.to.items():
+        if name in services and services[name].version == version:
+            found.append(Problem(("to", name), f"{name!r} runs {version!r} already; name the version that it shall get, or leave it out"))
     if not scenario.to and not scenario.patch:
         found.append(Problem((), "nothing is changed: name services and their new versions under 'to', or services under 'patch'"))
     odd = [(i, metric) for i, metric in enumerate(scenario.prefer) if metric not in METRICS]
@@ -267,7 +270,8 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
             message = f"{name!r} writes to {stopped[name]!r}, whose offline migration stops all of it"
             found.append(Problem((*here, "blue_green"), f"{message}; drop it or use migration: expand_contract"))
         else:
-            found += prefixed(partition_problems(name, partition, env, name in scenario.to, name in scenario.patch), here)
+            sliced = strategy.slices is not None
+            found += prefixed(partition_problems(name, partition, env, name in scenario.to, name in scenario.patch, sliced), here)
     found += _order_problems(scenario, strategy, where)
     found += _sharing_problems(scenario, strategy, where)
     found += _validation_problems(scenario, strategy, where)
@@ -364,6 +368,6 @@ def _slices_problems(scenario: Scenario, strategy: Strategy, where: Path) -> lis
     found = prefixed(slice_problems(strategy.slices, scenario.sliced(strategy), scenario.environment), (*where, "slices"))
     for name in scenario.sliced(strategy):
         partition = scenario.partition(strategy, name)
-        for key in [*cutting_keys(partition), *(k for k in REPLACING if getattr(partition, k))]:
+        for key in [*cutting_keys(partition), *(k for k in REPLACING if getattr(partition, k)), *["leader"] * (partition.leader != "any")]:
             found.append(Problem((*where, "services", name, key), f"the slices say what of {name!r} goes together; drop {key!r}"))
     return found

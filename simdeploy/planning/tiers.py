@@ -120,7 +120,7 @@ def _surge(build: Builder, name: str, partition: Partition, batches: Sequence[tu
     leader = build.leader(name)
     for k, batch in enumerate(batches, start=1):
         lanes: list[Lane] = []
-        for j, old in enumerate(batch):
+        for j, old in enumerate(sorted(batch, key=lambda i: i != leader or not partition.hand_over)):  # to hand over, it must surge
             heir = new[old] if partition.hand_over and old == leader and j < surge else None
             if j < surge:
                 steps = new_lane(build, new[old], barrier)

@@ -23,7 +23,7 @@ from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.scenario import Scenario
 from simdeploy.planning.upgrade import build_plans
 from simdeploy.report.reports import name_of, scenario_files
-from simdeploy.simulation.outcome import trace
+from simdeploy.simulation.outcome import simulate, trace
 
 SCENARIOS = pathlib.Path(__file__).parents[2] / "scenarios"
 FILES = scenario_files(SCENARIOS)
@@ -292,3 +292,81 @@ def test_surge_and_unavailability_keep_to_the_rule_of_kubernetes(n, surge, unava
     assert n - less <= fewest
     assert less == 0 or more >= n or fewest < n  # of a batch those that are replaced first come first
     assert n == len(plan.start.absent)
+
+
+@pytest.mark.parametrize("kind", ["to", "patch"])
+@pytest.mark.parametrize("path", list(environments()), ids=name_of)
+def test_every_built_in_strategy_that_fits_becomes_a_plan_with_its_way_back(path, kind):
+    env = load_environment(path)
+    able = [name for name, s in env.services.items() if {"install", "migrate", "expand"} & s.actions.keys()]
+    here = [
+        n for n in env.services if "patch" in env.actions and not any(env.machines[env.machine_index[m]].hosted for m in env.services[n].on)
+    ]
+    changes = {"to": dict.fromkeys(able, "next")} if kind == "to" else {"patch": here}
+    if not any(changes.values()):
+        return
+    base = {"scenario": "upgrade", "name": "all", "environment": env, **changes}
+    fitting = Scenario.model_validate(base).strategies
+    plans = build_plans(Scenario.model_validate(base | {"strategies": {n: {"use": n, "on_abort": "rollback"} for n in fitting}}))
+
+    assert set(fitting) == set(plans)
+
+
+LED = """
+name: led
+machines: [{name: "m{n}", count: 4}, {name: x}]
+entry: middle
+demand: {rate: 10 req/s}
+actions: {allocate: {duration: 60 s}}
+services:
+  middle:
+    {role: leader_elected, on: ["m*"], capacity: 100 req/s, election: {elect: 5 s}, actions:
+      {drain: {duration: 5 s}, install: {duration: 5 s}, start: {duration: 5 s}, hand_over: {duration: 2 s}}}
+  cron: {on: [x], actions: {drain: {duration: 5 s}, install: {duration: 5 s}, start: {duration: 5 s}, switch: {duration: 1 s}}}
+  logs: {on: [x]}
+"""
+
+
+@pytest.fixture
+def led(tmp_path):
+    (tmp_path / "environment.yaml").write_text(LED)
+
+    def scenario(service: str, keys: str) -> Scenario:
+        path = tmp_path / "upgrade.yaml"
+        to = f"to: {{{service}: next}}"
+        path.write_text(
+            f"scenario: upgrade\nenvironment: environment.yaml\n{to}\nstrategies:\n  s: {{services: {{{service}: {{{keys}}}}}}}\n"
+        )
+        return load_scenario(path)
+
+    return scenario
+
+
+@pytest.mark.parametrize("keys", ["max_surge: 1, max_unavailable: 1", "max_surge: 1", "batches: 1"])
+def test_a_leader_that_shall_hand_over_does_so_wherever_it_falls_in_its_batch(led, keys):
+    """One hand-over of 2 s, and no election of 5 s."""
+    [plan] = build_plans(led("middle", f"{keys}, leader: last, hand_over: true")).values()
+
+    assert 1 == sum(step.action == "hand_over" for step in plan.steps)
+    assert (2.0, 1.0) == tuple(simulate_one(plan)[m] for m in ("downtime_s", "failovers"))
+
+
+@pytest.mark.parametrize(
+    ("service", "keys", "says"),
+    [
+        ("middle", "batches: 4, hand_over: true", "all of 'middle' goes at once, so nobody is left to take over"),
+        ("middle", "max_surge: 0, max_unavailable: 1, hand_over: true", "no new machine of 'middle' comes before an old one goes"),
+        ("cron", "blue_green: true", "gives the machines of 'cron' back, and 'logs' runs on 'x' as well"),
+        ("cron", "max_surge: 1", "gives the machines of 'cron' back, and 'logs' runs on 'x' as well"),
+    ],
+)
+def test_what_would_be_dropped_or_taken_from_others_is_refused(led, service, keys, says):
+    with pytest.raises(FileError) as caught:
+        led(service, keys)
+    [fault] = caught.value.faults
+
+    assert 5 == fault.line and says in fault.message
+
+
+def simulate_one(plan: Plan) -> dict[str, float]:
+    return {name: float(values[0]) for name, values in simulate(plan, 1).values.items()}
