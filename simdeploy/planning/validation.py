@@ -64,6 +64,9 @@ def checkpoint_problems(points: Sequence[Checkpoint], known: Mapping[str, Check]
             if name not in known:
                 way_out = did_you_mean(name, list(known)) if known else "describe it under the scenario's 'checks'"
                 found.append(Problem((i, "checks", j), f"{name!r} is no check; {way_out}"))
+            elif name in point.checks[:j]:
+                way_out = "keep one, or make it at another checkpoint"
+                found.append(Problem((i, "checks", j), f"{name!r} is made twice here; {way_out}"))
         odd = [key for key in ("rounds", "then") if point.on_bad != "forward" and key in point.model_fields_set]
         found += [Problem((i, key), f"{key!r} belongs to on_bad: forward, here it is {point.on_bad}; drop {key!r}") for key in odd]
     return found

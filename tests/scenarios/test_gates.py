@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from simdeploy.errors import FileError
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.upgrade import build_plan
 from simdeploy.simulation.outcome import simulate
@@ -75,3 +76,16 @@ def test_6_two_gates_roll_back_in_0_134640_of_the_runs(outcomes, strategy):
     assert 0.134640 == pytest.approx(expected)
     assert share(expected) == values["rolled_back"].mean()
     assert np.array_equal(1 - values["rolled_back"], values["success"])
+
+
+def test_a_check_that_is_made_twice_at_one_checkpoint_is_a_fault_at_its_place(tmp_path):
+    (tmp_path / "environment.yaml").write_text(ENVIRONMENT)
+    path = tmp_path / "upgrade.yaml"
+    points = "checkpoints: [{after: end, checks: [look, look]}]"
+    head = "scenario: upgrade\nenvironment: environment.yaml\nto: {web: next}\nchecks: {look: {}}\n"
+    path.write_text(f"{head}strategies: {{s: {{{points}}}}}\n")
+
+    with pytest.raises(FileError) as caught:
+        load_scenario(path)
+    [fault] = caught.value.faults
+    assert 5 == fault.line and "'look' is made twice here" in fault.message
