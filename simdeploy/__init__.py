@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
     from simdeploy.plan.steps import Step
     from simdeploy.plan.trace import Trace
+    from simdeploy.planning.base import Scenario
+    from simdeploy.planning.kinds import build_plan
     from simdeploy.planning.loading import load_scenario
-    from simdeploy.planning.scenario import Scenario
-    from simdeploy.planning.upgrade import build_plan
     from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
@@ -39,11 +39,11 @@ _HOMES = {
     "Outcome": "simulation.outcome",
     "Plan": "plan.plan",
     "Robustness": "study.robustness",
-    "Scenario": "planning.scenario",
+    "Scenario": "planning.base",
     "SimdeployError": "errors",
     "Step": "plan.steps",
     "Trace": "plan.trace",
-    "build_plan": "planning.upgrade",
+    "build_plan": "planning.kinds",
     "capacity_figure": "report.figures",
     "compare": "study.comparison",
     "differences_figure": "report.figures",

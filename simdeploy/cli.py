@@ -150,7 +150,6 @@ def compare(
 
     Exits with 4 when no strategy meets all goals.
     """
-    from simdeploy.planning.batches import warnings_of
     from simdeploy.planning.loading import load_scenario
     from simdeploy.study import overview
     from simdeploy.study.comparison import compare as run
@@ -158,7 +157,7 @@ def compare(
     if varied and style == "csv":
         raise StudyError("--robust is a second table and CSV holds one; use --format json or table")
     loaded = load_scenario(scenario, environment)
-    for warning in warnings_of(loaded):
+    for warning in loaded.warnings():
         click.echo(f"simdeploy: warning: {warning}", err=True)
     with _progress() as progress:
         comparison = run(loaded, replications, seed, baseline, list(strategies) or None, jobs, progress)
@@ -284,11 +283,10 @@ def check(file: pathlib.Path) -> None:
     """Check a scenario, environment or plan, and show what was understood."""
     from simdeploy.environment.overview import tiers
     from simdeploy.plan.overview import steps
-    from simdeploy.planning.batches import warnings_of
+    from simdeploy.planning.base import Scenario
+    from simdeploy.planning.kinds import build_plans
     from simdeploy.planning.loading import load
     from simdeploy.planning.overview import strategies as chosen
-    from simdeploy.planning.scenario import Scenario
-    from simdeploy.planning.upgrade import build_plans
 
     if file.suffix == ".json":
         read = _plan(file, None)
@@ -300,7 +298,7 @@ def check(file: pathlib.Path) -> None:
     _print(tiers(loaded.environment if isinstance(loaded, Scenario) else loaded))
     if isinstance(loaded, Scenario):
         _print(chosen(loaded))
-        for warning in warnings_of(loaded):
+        for warning in loaded.warnings():
             click.echo(_wrapped(f"warning: {warning}"))
         plans = build_plans(loaded)
         click.echo(f"{file}: a sound scenario; its {len(plans)} plans have {', '.join(str(len(p.steps)) for p in plans.values())} steps")
@@ -327,10 +325,23 @@ def strategies(scenario: pathlib.Path | None, environment: pathlib.Path | None) 
     """List the built-in strategies; with a SCENARIO, those that make sense there and why the others do not."""
     from simdeploy.planning.loading import load_scenario
     from simdeploy.planning.overview import built_in_strategies
+    from simdeploy.planning.scenario import Upgrade
 
     if scenario is None and environment is not None:
         raise StudyError("--environment says where a scenario runs; name the SCENARIO too")
-    _print(built_in_strategies(None if scenario is None else load_scenario(scenario, environment)))
+    loaded = None if scenario is None else load_scenario(scenario, environment)
+    if loaded is not None and not isinstance(loaded, Upgrade):
+        known = ", ".join(loaded.strategies)
+        raise StudyError(f"{str(scenario)!r} is a {loaded.scenario}, and built-in strategies are for upgrades; it has its own: {known}")
+    _print(built_in_strategies(loaded))
+
+
+@main.command()
+def scenarios() -> None:
+    """List the kinds of scenarios: what is done in each, and what to read it for."""
+    from simdeploy.planning.overview import scenarios as kinds
+
+    _print(kinds())
 
 
 @main.command()
@@ -344,8 +355,8 @@ def schema(file: str) -> None:
 
 def _plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None) -> Plan:
     from simdeploy.plan.plan import Plan
+    from simdeploy.planning.kinds import build_plan
     from simdeploy.planning.loading import load_scenario
-    from simdeploy.planning.upgrade import build_plan
 
     if file.suffix == ".json":
         if strategy is not None or environment is not None:

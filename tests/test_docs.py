@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 import re
+import sys
 from typing import get_args
 
 import pytest
@@ -18,7 +19,8 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
-from simdeploy.planning import scenario
+from simdeploy.planning import base, monitoring, scenario
+from simdeploy.planning.kinds import KINDS
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.starter import TEMPLATES, write_starter
 from simdeploy.simulation.outcome import simulate
@@ -35,11 +37,11 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Store": models.Store, "Backup": models.Backup, "Log archive": models.LogArchive, "Standby": models.Standby,
     "Action": models.Action, "Artefact": models.Artefact,
     "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,
-    "Scenario": scenario.Scenario, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
+    "Scenario": base.Scenario, "Upgrade": scenario.Upgrade, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""
 
-FILLED_IN = {("Scenario", "name"), ("Scenario", "strategies")}
+FILLED_IN = {("Scenario", "name"), ("Upgrade", "strategies")}
 """Required by the model, but filled in from the file's name and from the built-in strategies."""
 
 
@@ -84,7 +86,8 @@ def test_every_field_of_what_a_plan_is_made_of_is_named(model):
 @pytest.mark.parametrize(("heading", "model"), DESCRIBED.items(), ids=list(DESCRIBED))
 def test_every_key_of_the_files_stands_in_its_table_and_no_other(heading, model):
     table = rows(section(FILES, heading))
-    keys = {field.alias or name: field for name, field in model.model_fields.items()}
+    common = set(base.Scenario.model_fields) - {"strategies"} if model is not base.Scenario and issubclass(model, base.Scenario) else set()
+    keys = {field.alias or name: field for name, field in model.model_fields.items() if name not in common}
 
     assert set(keys) == set(table)
     for key, field in keys.items():
@@ -93,12 +96,13 @@ def test_every_key_of_the_files_stands_in_its_table_and_no_other(heading, model)
 
 
 def test_no_model_of_the_files_is_left_out():
+    kinds = {sys.modules[kind.model.__module__] for kind in KINDS.values()}
     found = {
-        m for module in (models, demand, scenario) for m in vars(module).values() if isinstance(m, type) and issubclass(m, models.Frozen)
+        m for module in (models, demand, *kinds) for m in vars(module).values() if isinstance(m, type) and issubclass(m, models.Frozen)
     }
 
-    # a daily level has the keys of a level; an input is made from the marks
-    assert found - {models.Frozen, demand.DailyLevel, models.Input} == set(DESCRIBED.values())
+    # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade
+    assert found - {models.Frozen, demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment} == set(DESCRIBED.values())
 
 
 def test_every_action_stands_in_a_table_of_actions():

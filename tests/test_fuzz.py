@@ -15,10 +15,9 @@ from click.testing import CliRunner
 from simdeploy.cli import main
 from simdeploy.errors import FileError, PlanError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning.batches import warnings_of
+from simdeploy.planning.kinds import build_plan, build_plans
 from simdeploy.planning.loading import load
-from simdeploy.planning.scenario import Scenario
-from simdeploy.planning.upgrade import build_plan, build_plans
+from simdeploy.planning.scenario import Upgrade
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = [p for p in (*sorted((ROOT / "scenarios").iterdir()), ROOT / "simdeploy" / "templates") if p.is_dir()]
@@ -142,8 +141,8 @@ def survives(path: pathlib.Path) -> bool:
     began = time.perf_counter()
     try:
         loaded = load(path)
-        if isinstance(loaded, Scenario):
-            warnings_of(loaded)
+        if isinstance(loaded, Upgrade):
+            loaded.warnings()
             build_plans(loaded)
         sound = True
     except FileError as error:
@@ -240,7 +239,7 @@ def plan_survives(text: str) -> None:
 
 def shipped_plans() -> list[str]:
     upgrade, lab = (load(ROOT / "scenarios" / name / "upgrade.yaml") for name in ("canonical", "lab"))
-    assert isinstance(upgrade, Scenario) and isinstance(lab, Scenario)
+    assert isinstance(upgrade, Upgrade) and isinstance(lab, Upgrade)
     return [build_plan(upgrade, "drain-expand").to_json(), build_plan(lab, next(iter(lab.strategies))).to_json()]
 
 

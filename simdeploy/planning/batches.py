@@ -16,7 +16,6 @@ from simdeploy.errors import PlanError, Problem
 
 if TYPE_CHECKING:
     from simdeploy.planning.partition import Partition
-    from simdeploy.planning.scenario import Scenario
 
 _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 _PercentageText = Annotated[str, Field(pattern=f"^{_PERCENTAGE.pattern}$")]
@@ -216,19 +215,3 @@ def problems_of(partition: Partition, service: str, env: Environment) -> list[Pr
     except PlanError as error:
         return [Problem((key,), str(error))]
     return []
-
-
-def warnings_of(scenario: Scenario) -> list[str]:
-    """A sentence for each batch that is larger than `forks`, which a reader may think bounds what is out."""
-    found: list[str] = []
-    env, forks = scenario.environment, scenario.forks
-    for name, strategy in scenario.strategies.items():
-        kept = [s for s in scenario.changed if env.services[s].role == "datastore" or scenario.partition(strategy, s).blue_green]
-        for service in (s for stage in scenario.stages(strategy) for s in stage if s not in kept):
-            largest = max(map(len, cut(scenario.partition(strategy, service), env.members(service), env)), default=0)
-            if forks is not None and forks < largest:
-                found.append(
-                    f"strategy {name!r} takes out up to {largest} of {service!r} at once, more than its {forks} forks: forks bound"
-                    f" the steps that run, not the machines that are out; write batches: {forks} if that is meant"
-                )
-    return found

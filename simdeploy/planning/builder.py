@@ -58,7 +58,8 @@ class Builder:
         self.env = env
         self.versions = versions
         """Service -> its new version; of a datastore, its new schema."""
-        self.forks = forks
+        self.pools: dict[str, int] = {"forks": forks} if forks else {}
+        """Pool -> its units; every step of a recipe holds one of the forks where they are limited."""
         self.rules = rules
         self.section: Section = "main"
         self.round = 0
@@ -157,7 +158,7 @@ class Builder:
             on=recipe.on or ("" if hosted else machine),
             duration=recipe.duration or ZERO,
             until_idle=recipe.until_idle,
-            pools=(("forks", 1),) if self.forks else (),
+            pools=(("forks", 1),) if "forks" in self.pools else (),
             p_fail=recipe.p_fail,
             retries=recipe.retries,
             retry_delay=recipe.retry_delay,

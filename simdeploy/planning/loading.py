@@ -6,9 +6,10 @@ import pathlib
 
 from simdeploy.environment.files import load_environment
 from simdeploy.environment.loading import Document
-from simdeploy.environment.models import Environment
+from simdeploy.environment.models import Environment, did_you_mean
 from simdeploy.errors import FileError
-from simdeploy.planning.scenario import Scenario
+from simdeploy.planning.base import Scenario
+from simdeploy.planning.kinds import KINDS
 
 
 def load(path: str | pathlib.Path) -> Scenario | Environment:
@@ -31,6 +32,7 @@ def load_scenario(path: str | pathlib.Path, environment: str | pathlib.Path | No
 def _scenario(document: Document, instead: str | pathlib.Path | None = None) -> Scenario:
     data = document.data
     data.setdefault("name", document.path.stem)
+    model = _model(document)
     named = data.get("environment")
     if not isinstance(named, str):
         document.fault(
@@ -45,9 +47,21 @@ def _scenario(document: Document, instead: str | pathlib.Path | None = None) -> 
         else:
             document.faults += error.faults
             del data["environment"]
-            document.check(Scenario, without="environment")
+            document.check(model, without="environment")
         raise FileError(document.faults) from None
-    scenario = document.check(Scenario)
+    scenario = document.check(model)
     if scenario is None or document.faults:
         raise FileError(document.faults)
     return scenario
+
+
+def _model(document: Document) -> type[Scenario]:
+    """The model of the kind of scenario that *document* names; raises FileError where it names none."""
+    kind = document.data.get("scenario")
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind].model
+    if kind is None:
+        document.fault((), f"the key 'scenario' is missing; write one of {', '.join(KINDS)}")
+    else:
+        document.fault(("scenario",), f"{kind!r:.60} is no kind of scenario; {did_you_mean(str(kind), list(KINDS))}")
+    raise FileError(document.faults)

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from simdeploy.planning.base import Scenario
 from simdeploy.planning.built_in import BUILT_IN
-from simdeploy.planning.scenario import Scenario
+from simdeploy.planning.kinds import KINDS
+from simdeploy.planning.scenario import Upgrade
 from simdeploy.tables import Table
 
 
 def strategies(scenario: Scenario) -> Table:
     """One row per strategy of a scenario."""
-    rows = []
-    for name, strategy in scenario.strategies.items():
-        stages = " > ".join("+".join(stage) for stage in scenario.stages(strategy))
-        if strategy.slices is not None:
-            stages = f"{stages}{' > ' if stages else ''}slices of {'+'.join(scenario.sliced(strategy))}"
-        rows.append((name, stages, strategy.about or "-"))
-    changes = [f"upgrades {', '.join(f'{s} to {v}' for s, v in scenario.to.items())}"] if scenario.to else []
-    changes += [f"patches the machines of {', '.join(scenario.patch)}"] if scenario.patch else []
+    rows = [(name, scenario.outline(name), strategy.about or "-") for name, strategy in scenario.strategies.items()]
     return Table(
         scenario.title or scenario.name,
         ("strategy", "order", "about"),
         rows,
-        f"{'; '.join(changes)}; goals: {'; '.join(g.text for g in scenario.goals) or 'none'}",
+        f"{scenario.aim}; goals: {'; '.join(g.text for g in scenario.goals) or 'none'}",
         left=(0, 1, 2),
     )
 
 
-def built_in_strategies(scenario: Scenario | None = None) -> Table:
+def scenarios() -> Table:
+    """One row per kind of scenario."""
+    rows = [(name, kind.about, kind.read_for) for name, kind in KINDS.items()]
+    return Table("Kinds of scenarios", ("scenario", "what is done", "read it for"), rows, "in a file: scenario: NAME", left=(0, 1, 2))
+
+
+def built_in_strategies(scenario: Upgrade | None = None) -> Table:
     """One row per built-in strategy; with a scenario, also whether it makes sense there."""
     rows: list[tuple[str, ...]] = [(name, one.about) for name, one in BUILT_IN.items()]
     if scenario is None:

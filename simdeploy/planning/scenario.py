@@ -1,42 +1,35 @@
-"""What is to be done to an environment, and the strategies for it that are to be compared."""
+"""The upgrade: what is changed to which version, the checks, and the strategies with their partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import networkx as nx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from simdeploy.environment.base import Frozen
-from simdeploy.environment.demand import TimeOfDay
 from simdeploy.environment.durations import Duration
 from simdeploy.environment.models import Environment, Name, Version, did_you_mean
 from simdeploy.errors import InvalidDocument, Path, Problem
-from simdeploy.plan.goals import DEFAULT_PREFER, Goal
-from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Release
 from simdeploy.plan.steps import Of
+from simdeploy.planning.base import Choice, Scenario
 from simdeploy.planning.batches import KEYS, Minimum, cut, cutting_keys, surging
 from simdeploy.planning.built_in import BUILT_IN, filled_in
 from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
 from simdeploy.planning.slices import Slices, slice_problems
 from simdeploy.planning.validation import Check, Checkpoint, checkpoint_problems
-from simdeploy.tables import html_table
-from simdeploy.units import Seconds
 
 Stage = Annotated[
     tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=Name | tuple[Name, ...])
 ]
 
 
-class Strategy(Frozen):
+class Strategy(Choice):
     """One named choice of partitions for all services of a scenario."""
 
     use: Annotated[Name | None, WithJsonSchema({"enum": list(BUILT_IN)})] = None
     """The built-in strategy that this one stands on; what is said here goes before it."""
-    about: str = ""
-    """One line for people."""
     order: tuple[Stage, ...] | None = None
     """Stages one after the other; the services of one stage go at the same time.
     By default datastores first, then each service after those it calls."""
@@ -56,22 +49,14 @@ class Strategy(Frozen):
     """How each changed service is partitioned; one that is not named goes all at once behind a drain."""
 
 
-class Scenario(Frozen):
+class Upgrade(Scenario):
     """An upgrade of an environment, with the strategies for it, what they must keep and what is preferred.
 
     Building one raises InvalidDocument with every rule that it breaks.
     """
 
-    format: Literal[1] = 1
-    """Version of this form of file."""
     scenario: Literal["upgrade"]
     """What is done."""
-    name: Name
-    """What the scenario is called; by default as its file."""
-    title: str = ""
-    """Heading of its tables."""
-    environment: Annotated[Environment, WithJsonSchema({"type": "string", "examples": ["environment.yaml"]})]
-    """The environment's file, seen from this one."""
     to: dict[Name, Version] = {}
     """Service -> new version; of a datastore, the new schema."""
     patch: tuple[Name, ...] = ()
@@ -82,20 +67,6 @@ class Scenario(Frozen):
     """The checks that strategies make at their checkpoints."""
     fix: Duration | None = None
     """How long it takes to mend a bad release, for checkpoints that go forward."""
-    after_crash: Literal["retry", "abort"] = "retry"
-    """What becomes of a step whose machine dies: it is done again when the machine is back, or the plan aborts."""
-    forks: int | None = Field(default=None, ge=1)
-    """How many steps run at once at most. It does not bound how many machines are out: batches do."""
-    starts_at_s: TimeOfDay = Field(default=0.0, alias="starts_at")
-    """When the plan starts, for a daily demand."""
-    horizon_s: Seconds | None = Field(default=None, alias="horizon")
-    """Integrals run over [0, horizon]; by default 1.5 times the longest critical path over all strategies."""
-    goals: tuple[Goal, ...] = ()
-    """What a plan must keep."""
-    prefer: tuple[Annotated[str, WithJsonSchema({"enum": list(METRICS)})], ...] = DEFAULT_PREFER
-    """Metrics by which the recommendation is found, most important first."""
-    baseline: str | None = None
-    """The strategy with which the others are compared; by default the first."""
     strategies: dict[Name, Strategy] = Field(min_length=1)
     """The choices that are compared; by default every built-in one that fits (`simdeploy strategies` lists them)."""
 
@@ -115,12 +86,28 @@ class Scenario(Frozen):
             return data
         return {**data, "strategies": {n: filled_in(s, env, to, changed) for n, s in data["strategies"].items()}}
 
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Scenario:
-        problems = _problems(self)
-        if problems:
-            raise InvalidDocument(problems)
-        return self
+    def problems(self) -> Iterator[Problem]:
+        """Every rule of an upgrade that is broken."""
+        yield from _problems(self)
+
+    @property
+    def aim(self) -> str:
+        """Which services get which version, and which are patched."""
+        changes = [f"upgrades {', '.join(f'{s} to {v}' for s, v in self.to.items())}"] if self.to else []
+        changes += [f"patches the machines of {', '.join(self.patch)}"] if self.patch else []
+        return "; ".join(changes)
+
+    def outline(self, strategy: str) -> str:
+        """The stages of *strategy*, and its slices."""
+        chosen = self.strategies[strategy]
+        stages = " > ".join("+".join(stage) for stage in self.stages(chosen))
+        if chosen.slices is None:
+            return stages
+        return f"{stages}{' > ' if stages else ''}slices of {'+'.join(self.sliced(chosen))}"
+
+    def warnings(self) -> Sequence[str]:
+        """A sentence for each batch that is larger than `forks`, which a reader may think bounds what is out."""
+        return list(_forks_warnings(self))
 
     def misfits(self) -> dict[str, str | None]:
         """Built-in strategy -> why it makes no sense here, or which one it comes to; None if it fits."""
@@ -183,18 +170,13 @@ class Scenario(Frozen):
         stores = [s for s in self.changed if services[s].role == "datastore" and s in self.to]
         return {w: s for s in stores if self.partition(strategy, s).migration == "offline" for w in self.writers(s)}
 
-    def _repr_html_(self) -> str:
-        from simdeploy.planning.overview import strategies
-
-        return html_table(strategies(self))
-
 
 def _canonical(env: Environment, names: Iterable[str]) -> tuple[str, ...]:
     """*names* of services by their first machine, then by name."""
     return tuple(sorted(names, key=lambda n: (min((env.machine_index[m] for m in env.services[n].on), default=-1), n)))
 
 
-def _misfits(model: type[Scenario], data: Mapping[str, Any], strategies: Mapping[str, Any]) -> dict[str, str | None]:
+def _misfits(model: type[Upgrade], data: Mapping[str, Any], strategies: Mapping[str, Any]) -> dict[str, str | None]:
     """Of each of *strategies* by itself: why it makes no sense here, or which earlier one it comes to, or None.
 
     Faults that any strategy would have are none of its own.
@@ -214,7 +196,7 @@ def _misfits(model: type[Scenario], data: Mapping[str, Any], strategies: Mapping
     return found
 
 
-def _problems(scenario: Scenario) -> list[Problem]:
+def _problems(scenario: Upgrade) -> list[Problem]:
     """Every rule that spans several fields and is broken, with its path in the document."""
     found: list[Problem] = []
     env, services = scenario.environment, scenario.environment.services
@@ -226,11 +208,6 @@ def _problems(scenario: Scenario) -> list[Problem]:
             found.append(Problem(("to", name), f"{name!r} runs {version!r} already; name the version that it shall get, or leave it out"))
     if not scenario.to and not scenario.patch:
         found.append(Problem((), "nothing is changed: name services and their new versions under 'to', or services under 'patch'"))
-    odd = [(i, metric) for i, metric in enumerate(scenario.prefer) if metric not in METRICS]
-    found += [Problem(("prefer", i), f"{metric!r} is no metric; {did_you_mean(metric, list(METRICS))}") for i, metric in odd]
-    if scenario.baseline is not None and scenario.baseline not in scenario.strategies:
-        hint = did_you_mean(scenario.baseline, list(scenario.strategies))
-        found.append(Problem(("baseline",), f"{scenario.baseline!r} is no strategy; {hint}"))
     if unknown:
         return found
     hosted = {m.name for m in env.machines if m.hosted}
@@ -251,7 +228,7 @@ def _problems(scenario: Scenario) -> list[Problem]:
     return found
 
 
-def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+def _strategy_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> list[Problem]:
     found: list[Problem] = []
     env, services = scenario.environment, scenario.environment.services
     if strategy.use is not None and strategy.use not in BUILT_IN:
@@ -289,7 +266,7 @@ def _strategy_problems(scenario: Scenario, strategy: Strategy, where: Path) -> l
     return found
 
 
-def _order_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+def _order_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> list[Problem]:
     if strategy.order is None:
         return []
     found: list[Problem] = []
@@ -309,7 +286,7 @@ def _order_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list
     return found + [Problem((*where, "order"), f"{name!r} is to be changed and is missing in the order; add it") for name in missing]
 
 
-def _sharing_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+def _sharing_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> list[Problem]:
     """A patch takes all of a machine out, so nothing else on it may be upgraded at the same time."""
     services = scenario.environment.services
     together: list[tuple[Path, tuple[str, ...]]] = [((*where, "order", i), stage) for i, stage in enumerate(strategy.order or ())]
@@ -325,7 +302,7 @@ def _sharing_problems(scenario: Scenario, strategy: Strategy, where: Path) -> li
     return found
 
 
-def _validation_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+def _validation_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> list[Problem]:
     found = prefixed(checkpoint_problems(strategy.checkpoints, scenario.checks), (*where, "checkpoints"))
     for i, point in enumerate(strategy.checkpoints):
         here: Path = (*where, "checkpoints", i, "on_bad")
@@ -345,7 +322,7 @@ def _validation_problems(scenario: Scenario, strategy: Strategy, where: Path) ->
     return found
 
 
-def _unfinished(scenario: Scenario, strategy: Strategy) -> str | None:
+def _unfinished(scenario: Upgrade, strategy: Strategy) -> str | None:
     """What is not new code and may come after a batch of new code, None if nothing does."""
     if scenario.patch:
         return f"the patch of {scenario.patch[0]!r}"
@@ -360,7 +337,7 @@ def _unfinished(scenario: Scenario, strategy: Strategy) -> str | None:
     return None
 
 
-def _slices_problems(scenario: Scenario, strategy: Strategy, where: Path) -> list[Problem]:
+def _slices_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> list[Problem]:
     if strategy.slices is None:
         return []
     if strategy.order is not None:
@@ -371,3 +348,16 @@ def _slices_problems(scenario: Scenario, strategy: Strategy, where: Path) -> lis
         for key in [*cutting_keys(partition), *(k for k in REPLACING if getattr(partition, k)), *["leader"] * (partition.leader != "any")]:
             found.append(Problem((*where, "services", name, key), f"the slices say what of {name!r} goes together; drop {key!r}"))
     return found
+
+
+def _forks_warnings(scenario: Upgrade) -> Iterator[str]:
+    env, forks = scenario.environment, scenario.forks
+    for name, strategy in scenario.strategies.items():
+        kept = [s for s in scenario.changed if env.services[s].role == "datastore" or scenario.partition(strategy, s).blue_green]
+        for service in (s for stage in scenario.stages(strategy) for s in stage if s not in kept):
+            largest = max(map(len, cut(scenario.partition(strategy, service), env.members(service), env)), default=0)
+            if forks is not None and forks < largest:
+                yield (
+                    f"strategy {name!r} takes out up to {largest} of {service!r} at once, more than its {forks} forks: forks bound"
+                    f" the steps that run, not the machines that are out; write batches: {forks} if that is meant"
+                )

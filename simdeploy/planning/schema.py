@@ -6,19 +6,20 @@ It is made from the models. Rules that span several keys are left to the loader.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel
+from pydantic import Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from simdeploy.environment.files import TAKING_TURNS
 from simdeploy.environment.loading import MARKS
 from simdeploy.environment.models import Environment
-from simdeploy.planning.scenario import Scenario
+from simdeploy.planning.kinds import KINDS
+from simdeploy.planning.scenario import Upgrade
 
 Json = dict[str, Any]
-FILES: dict[str, type[BaseModel]] = {"environment": Environment, "scenario": Scenario}
+FILES = ("environment", "scenario")
 NOTES = ("title", "description", "default", "examples")
 """What a schema says to people."""
 _BESIDE = {mark: {"$ref": f"#/$defs/{mark}"} for mark in MARKS}
@@ -31,13 +32,20 @@ def schema_text(file: str) -> str:
 
 def json_schema(file: str) -> Json:
     """The JSON Schema (draft 2020-12) of one kind of file, 'environment' or 'scenario'."""
-    schema = FILES[file].model_json_schema(schema_generator=_OfYaml)
-    if file == "scenario":
-        for filled_in in ("name", "strategies"):  # from the file's name and the built-in strategies
-            schema["required"].remove(filled_in)
-    else:
+    if file == "environment":
+        schema = Environment.model_json_schema(schema_generator=_OfYaml)
         _compose(schema)
-    schema["description"] = schema["description"].partition("\n\n")[0]  # the rest is about Python
+        wholes = [schema]
+    else:
+        kinds: Any = Union[tuple(kind.model for kind in KINDS.values())]  # noqa: UP007  # of a tuple
+        schema = TypeAdapter(Annotated[kinds, Field(discriminator="scenario")]).json_schema(schema_generator=_OfYaml)
+        del schema["discriminator"]  # OpenAPI's word
+        wholes = [schema["$defs"][kind.model.__name__] for kind in KINDS.values()]
+        for whole, kind in zip(wholes, KINDS.values(), strict=True):
+            filled_in = ("name", "strategies") if issubclass(kind.model, Upgrade) else ("name",)  # from the file's name, the built-in ones
+            whole["required"] = [key for key in whole["required"] if key not in filled_in]
+    for whole in wholes:
+        whole["description"] = whole["description"].partition("\n\n")[0]  # the rest is about Python
     texts = {mark: {"type": "string", "pattern": r"\S", "description": f"The value is {mark}; this says why or where."} for mark in MARKS}
     quantities: Json = {}
     schema = _with_marks(_quantities_once(schema, quantities))

@@ -5,43 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simdeploy.environment.durations import ZERO
-from simdeploy.environment.models import did_you_mean
-from simdeploy.errors import StudyError
-from simdeploy.plan.plan import Plan, Source, Start
+from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Step
 from simdeploy.planning import data_layer
 from simdeploy.planning.builder import Batch, Builder, Failures, Rules
 from simdeploy.planning.data_layer import Migration
 from simdeploy.planning.rollback import add_rollback
-from simdeploy.planning.scenario import Scenario, Strategy
+from simdeploy.planning.scenario import Strategy, Upgrade
 from simdeploy.planning.slices import cut_slices
 from simdeploy.planning.tiers import Barrier, rollout, tier
 
-HORIZON_FACTOR = 1.5
-"""Times the longest critical path over all strategies: what a halted plan leaves out must still be seen to cost."""
 
-
-def build_plan(scenario: Scenario, strategy: str) -> Plan:
-    """The plan of one strategy of *scenario*, with the horizon that all its strategies share.
-
-    Raises StudyError for a strategy that the scenario does not have.
-    """
-    if strategy not in scenario.strategies:
-        raise StudyError(f"{strategy!r} is no strategy of {scenario.name!r}; {did_you_mean(strategy, list(scenario.strategies))}")
-    return build_plans(scenario, [strategy])[strategy]
-
-
-def build_plans(scenario: Scenario, strategies: Sequence[str] | None = None) -> dict[str, Plan]:
-    """Strategy -> plan, for all strategies or the named ones; the horizon is that of all of them."""
-    wanted = list(scenario.strategies) if strategies is None else strategies
-    rough = {name: _plan(scenario, name) for name in scenario.strategies if name in wanted or scenario.horizon_s is None}
-    horizon_s = scenario.horizon_s
-    if horizon_s is None:
-        horizon_s = HORIZON_FACTOR * max(plan.critical_path_s() for plan in rough.values())
-    return {name: rough[name].model_copy(update={"horizon_s": horizon_s}) for name in wanted}
-
-
-def _plan(scenario: Scenario, name: str) -> Plan:
+def plan(scenario: Upgrade, name: str) -> Plan:
+    """The plan of the strategy *name*, to its own end."""
     strategy = scenario.strategies[name]
     touched = {*scenario.changed, *scenario.writers_stopped(strategy)}
     instances = sum(len(scenario.environment.members(s)) for s in touched)
@@ -53,21 +29,16 @@ def _plan(scenario: Scenario, name: str) -> Plan:
     rounds = [build.batches, *(_forward(build, scenario, strategy, k, migrations) for k in range(1, fixes + 1))]
     if "rollback" in (strategy.on_abort, *(reaction for p in strategy.checkpoints for reaction in (p.on_bad, p.reaction(p.rounds)))):
         add_rollback(build, rounds, migrations)
-    return Plan(
-        environment=build.env,
-        steps=tuple(build.steps),
-        pools={"forks": scenario.forks} if scenario.forks else {},
+    return scenario.finished(
+        name,
+        build,
         start=Start(absent=tuple(build.absent), starts_at_s=scenario.starts_at_s),
-        goals=scenario.goals,
-        prefer=scenario.prefer,
         on_abort=strategy.on_abort,
         release=scenario.release,
-        after_crash=scenario.after_crash,
-        source=Source(scenario=scenario.name, strategy=name),
     )
 
 
-def _main(build: Builder, scenario: Scenario, strategy: Strategy) -> list[Migration]:
+def _main(build: Builder, scenario: Upgrade, strategy: Strategy) -> list[Migration]:
     """Collect the main section; the schemas that it changes."""
     migrations: list[Migration] = []
     barrier: Barrier = ()
@@ -89,7 +60,7 @@ def _main(build: Builder, scenario: Scenario, strategy: Strategy) -> list[Migrat
     return migrations
 
 
-def _slices(build: Builder, scenario: Scenario, strategy: Strategy, barrier: Barrier) -> Barrier:
+def _slices(build: Builder, scenario: Upgrade, strategy: Strategy, barrier: Barrier) -> Barrier:
     services = scenario.sliced(strategy)
     if strategy.slices is None or not services:
         return barrier
@@ -97,7 +68,7 @@ def _slices(build: Builder, scenario: Scenario, strategy: Strategy, barrier: Bar
     return rollout(build, "slices", cut_slices(strategy.slices, services, build.env), partitions, barrier, scenario.patch)
 
 
-def _finish(build: Builder, scenario: Scenario, migrations: Sequence[Migration], barrier: Barrier) -> None:
+def _finish(build: Builder, scenario: Upgrade, migrations: Sequence[Migration], barrier: Barrier) -> None:
     """What comes when all code is new: its checkpoints, the contraction of schemas, and the last checkpoints."""
     barrier = build.validated(["code"], scenario.name, barrier)
     for migration in migrations:
@@ -106,7 +77,7 @@ def _finish(build: Builder, scenario: Scenario, migrations: Sequence[Migration],
     build.validated(["end"], scenario.name, barrier)
 
 
-def _forward(build: Builder, scenario: Scenario, strategy: Strategy, k: int, migrations: Sequence[Migration]) -> list[Batch]:
+def _forward(build: Builder, scenario: Upgrade, strategy: Strategy, k: int, migrations: Sequence[Migration]) -> list[Batch]:
     """Collect a forward round: a fix, then all code again in the same batches; the batches.
 
     Schemas stay as they are; what was still to be contracted is contracted at the end.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.metrics import METRICS
-from simdeploy.planning.scenario import Scenario
-from simdeploy.planning.upgrade import build_plans
+from simdeploy.planning.base import Scenario
+from simdeploy.planning.kinds import build_plans
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
 from simdeploy.study.causes import Cause, cause_of

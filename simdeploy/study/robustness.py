@@ -14,8 +14,8 @@ from simdeploy.environment.models import Input
 from simdeploy.errors import SimdeployError
 from simdeploy.plan.goals import DEFAULT_PREFER
 from simdeploy.plan.plan import Plan
-from simdeploy.planning.scenario import Scenario
-from simdeploy.planning.upgrade import build_plans
+from simdeploy.planning.base import Scenario
+from simdeploy.planning.kinds import build_plans
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
 from simdeploy.study.comparison import chosen, finite, interval, mean_of, recommend, with_unit, words

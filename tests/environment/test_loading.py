@@ -15,7 +15,7 @@ from simdeploy.environment.files import load_environment
 from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError
 from simdeploy.planning.loading import load, load_scenario
-from simdeploy.planning.scenario import Scenario
+from simdeploy.planning.scenario import Upgrade
 
 CANONICAL = pathlib.Path(__file__).parents[2] / "scenarios" / "canonical"
 PRODUCTION = (CANONICAL / "production.yaml").read_text()
@@ -113,7 +113,7 @@ def write(path: pathlib.Path, text: str) -> pathlib.Path:
 
 def test_every_file_of_the_canonical_environment_loads():
     assert isinstance(load(CANONICAL / "production.yaml"), Environment)
-    assert isinstance(load(CANONICAL / "upgrade.yaml"), Scenario)
+    assert isinstance(load(CANONICAL / "upgrade.yaml"), Upgrade)
     assert load_scenario(CANONICAL / "upgrade.yaml").environment == load_environment(CANONICAL / "production.yaml")
 
 

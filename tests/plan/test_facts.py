@@ -11,8 +11,8 @@ from simdeploy.environment.models import Environment
 from simdeploy.plan.measurement import measure
 from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Step
-from simdeploy.planning.scenario import Scenario
-from simdeploy.planning.upgrade import build_plan
+from simdeploy.planning.kinds import build_plan
+from simdeploy.planning.scenario import Upgrade
 from simdeploy.simulation.outcome import trace
 from tests.builders import farm, lane, run
 
@@ -219,7 +219,7 @@ def test_a_daily_demand_is_that_of_the_hour_at_which_the_scenario_starts(starts_
     """One box of 100 req/s is out for 120 s; users want 10 req/s, from 8 o'clock on 90."""
     env = farm(1, 100.0, 0.0, actions={a: {"duration": fixed(s)} for a, s in {"drain": 0.0, "install": 120.0, "start": 0.0}.items()})
     demand = type(env.demand).model_validate({"daily": [{"at": "00:00", "rate": "10 req/s"}, {"at": "08:00", "rate": "90 req/s"}]})
-    scenario = Scenario.model_validate(
+    scenario = Upgrade.model_validate(
         {
             "scenario": "upgrade",
             "name": "u",

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from simdeploy.cli import main
 from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError, InvalidDocument, PlanError
-from simdeploy.planning.batches import ansible, codedeploy, cut, kubernetes, pdb, warnings_of
+from simdeploy.planning.batches import ansible, codedeploy, cut, kubernetes, pdb
+from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.partition import Partition
-from simdeploy.planning.scenario import Scenario
-from simdeploy.planning.upgrade import build_plan
+from simdeploy.planning.scenario import Upgrade
 from tests.builders import farm
 
 
@@ -211,9 +211,9 @@ def lanes(env: Environment, **partition) -> list[list[str]]:
     return [list(dict.fromkeys(step.split("/")[1].split("@")[1] for step in judge.watch)) for judge in judges]
 
 
-def upgrade(env: Environment, forks: int | None = None, **partition) -> Scenario:
+def upgrade(env: Environment, forks: int | None = None, **partition) -> Upgrade:
     strategies = {"s": {"services": {"web": partition}}}
-    return Scenario.model_validate(
+    return Upgrade.model_validate(
         {"scenario": "upgrade", "name": "u", "environment": env, "to": {"web": "2"}, "forks": forks, "strategies": strategies}
     )
 
@@ -390,7 +390,7 @@ def test_writers_that_an_offline_migration_stops_are_not_cut(write):
 
 @pytest.mark.parametrize(("forks", "batches", "warned"), [(2, 3, True), (3, 3, False), (None, "all", False), (3, "all", True)])
 def test_forks_that_are_fewer_than_a_batch_are_warned_of(forks, batches, warned):
-    said = warnings_of(upgrade(zoned(), forks, batches=batches))
+    said = upgrade(zoned(), forks, batches=batches).warnings()
 
     assert warned == bool(said)
     if warned:

@@ -19,9 +19,9 @@ from simdeploy.errors import FileError, InvalidDocument
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import Step
 from simdeploy.planning.built_in import BUILT_IN
+from simdeploy.planning.kinds import build_plans
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.scenario import Scenario
-from simdeploy.planning.upgrade import build_plans
+from simdeploy.planning.scenario import Upgrade
 from simdeploy.report.reports import name_of, scenario_files
 from simdeploy.simulation.outcome import simulate, trace
 
@@ -112,7 +112,7 @@ def course(plan: Plan, replication: int = 0) -> Iterator[tuple[float, dict[str, 
         yield at_s, dict(modes), dict(versions)
 
 
-def check_course(scenario: Scenario, plan: Plan, replication: int = 0) -> None:
+def check_course(scenario: Upgrade, plan: Plan, replication: int = 0) -> None:
     """Who is away at one time goes in one batch; at the end everything serves, and what was to be new is."""
     batches = batches_of(plan)
     moments = list(course(plan, replication))
@@ -151,7 +151,7 @@ def test_every_built_in_strategy_that_fits_leaves_every_instance_new_and_serving
     to = {name: "next" for name, s in env.services.items() if {"install", "migrate", "expand"} & s.actions.keys()}
     patch = [name for name, s in env.services.items() if "patch" in env.actions and s.role != "monitoring" and name not in to]
     patch = [name for name in patch if not any(env.machines[env.machine_index[m]].hosted for m in env.services[name].on)]
-    scenario = Scenario.model_validate({"scenario": "upgrade", "name": "all", "environment": env, "to": to, "patch": patch})
+    scenario = Upgrade.model_validate({"scenario": "upgrade", "name": "all", "environment": env, "to": to, "patch": patch})
 
     assert len(scenario.strategies) >= 3
     for plan in map(without_failures, build_plans(scenario).values()):
@@ -174,7 +174,7 @@ def test_a_built_in_strategy_that_comes_to_the_same_as_another_makes_the_same_pl
     fitting = [name for name, why in scenario.misfits().items() if why is None]
 
     strategies = {name: {"use": name} for name in [*fitting, *whys]}
-    plans = build_plans(Scenario.model_validate(dict(scenario) | {"strategies": strategies, "baseline": None}))
+    plans = build_plans(Upgrade.model_validate(dict(scenario) | {"strategies": strategies, "baseline": None}))
     assert all(plans[name].steps == plans[why.split()[5]].steps for name, why in whys.items())
 
 
@@ -231,7 +231,7 @@ CUTS = st.one_of(
 
 
 @st.composite
-def scenarios(draw: Any) -> Scenario:
+def scenarios(draw: Any) -> Upgrade:
     """Upgrades and patches of random shops in random partitions that make sense."""
     role = draw(st.sampled_from(["stateless", "leader_elected", "quorum"]))
     env = shop(draw(st.integers(1, 7)), draw(st.integers(1, 4)), draw(st.integers(1, 3)), role, draw(st.integers(1, 3)))
@@ -253,7 +253,7 @@ def scenarios(draw: Any) -> Scenario:
     what: dict[str, Any] = {"patch": ["web", "middle", "sql"]} if patched else {"to": {"web": "2", "middle": "2", "sql": "2"}}
     data = {"scenario": "upgrade", "name": "random", "environment": env, "strategies": {"s": strategy}, **what}
     try:
-        return Scenario.model_validate(data)
+        return Upgrade.model_validate(data)
     except InvalidDocument:
         assume(False)
         raise
@@ -280,7 +280,7 @@ def test_surge_and_unavailability_keep_to_the_rule_of_kubernetes(n, surge, unava
     partition = {"max_surge": surge} | ({} if unavailable is None else {"max_unavailable": unavailable})
     strategies = {"s": {"services": {"web": partition}}}
     data = {"scenario": "upgrade", "name": "surge", "environment": shop(n, 1, 1), "to": {"web": "2"}, "strategies": strategies}
-    plan = build_plans(Scenario.model_validate(data))["s"]
+    plan = build_plans(Upgrade.model_validate(data))["s"]
     more, less = whole(n, surge, up=True), 0 if unavailable is None else whole(n, unavailable, up=False)
     most = fewest = n
     for _, modes, _ in course(plan):
@@ -306,8 +306,8 @@ def test_every_built_in_strategy_that_fits_becomes_a_plan_with_its_way_back(path
     if not any(changes.values()):
         return
     base = {"scenario": "upgrade", "name": "all", "environment": env, **changes}
-    fitting = Scenario.model_validate(base).strategies
-    plans = build_plans(Scenario.model_validate(base | {"strategies": {n: {"use": n, "on_abort": "rollback"} for n in fitting}}))
+    fitting = Upgrade.model_validate(base).strategies
+    plans = build_plans(Upgrade.model_validate(base | {"strategies": {n: {"use": n, "on_abort": "rollback"} for n in fitting}}))
 
     assert set(fitting) == set(plans)
 
@@ -331,7 +331,7 @@ services:
 def led(tmp_path):
     (tmp_path / "environment.yaml").write_text(LED)
 
-    def scenario(service: str, keys: str) -> Scenario:
+    def scenario(service: str, keys: str) -> Upgrade:
         path = tmp_path / "upgrade.yaml"
         to = f"to: {{{service}: next}}"
         path.write_text(

@@ -23,9 +23,9 @@ from simdeploy.plan.plan import Plan
 from simdeploy.plan.state import State
 from simdeploy.plan.steps import Step
 from simdeploy.plan.trace import Trace
+from simdeploy.planning.kinds import build_plans
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.scenario import Scenario
-from simdeploy.planning.upgrade import build_plans
+from simdeploy.planning.scenario import Upgrade
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
 from tests.builders import assert_legal
@@ -112,7 +112,7 @@ PLACES = ("canary", "batch", "tier", "code", "end")
 
 
 @st.composite
-def scenarios(draw: Any) -> Scenario:
+def scenarios(draw: Any) -> Upgrade:
     """Upgrades and patches in a random strategy that rolls back, with checks that never say no by themselves."""
     env = draw(environments())
     patched = [s for s in env.services if draw(st.integers(0, 3)) == 0]
@@ -154,7 +154,7 @@ def scenarios(draw: Any) -> Scenario:
         "checks": {"look": {"duration": 12}}, "strategies": {"s": strategy},
     }  # fmt: skip
     try:
-        return Scenario.model_validate(data)
+        return Upgrade.model_validate(data)
     except InvalidDocument:
         assume(False)
         raise
@@ -248,7 +248,7 @@ def cases_of(plan: Plan, limit: int) -> list[tuple[str, Plan]]:
     return random.Random(len(cases)).sample(cases, min(limit, len(cases)))
 
 
-def check_back(scenario: Scenario, plan: Plan, limit: int) -> None:
+def check_back(scenario: Upgrade, plan: Plan, limit: int) -> None:
     """An abort ends at the start, or halts past a step that cannot be undone; what goes forward to the end is all new."""
     env = scenario.environment
     old = {name: service.version for name, service in env.services.items()}
@@ -283,7 +283,7 @@ def lowest(points: list[tuple[float, float]], since_s: float) -> float:
     return min(c for (at, c), (end, _) in zip(points, [*points[1:], (math.inf, 0.0)], strict=True) if end > since_s and end > at)
 
 
-def check_floor(scenario: Scenario, plan: Plan, limit: int) -> None:
+def check_floor(scenario: Upgrade, plan: Plan, limit: int) -> None:
     """The way back never goes below the way forward, nor below where it began.
 
     It may begin lower: a forward round goes on beside what the round before left half done. Two things are left out by
@@ -301,7 +301,7 @@ def check_floor(scenario: Scenario, plan: Plan, limit: int) -> None:
             assert lowest(points, back[0]) >= floor - 1e-9, f"when {name} fails: {lowest(points, back[0])} below {floor}"
 
 
-def check_free(scenario: Scenario, plan: Plan, limit: int) -> None:
+def check_free(scenario: Upgrade, plan: Plan, limit: int) -> None:
     """Without a fault there is no trace of the way back: the same metrics as without one."""
     strategy = scenario.strategies["s"]
     points = tuple(p.model_copy(update={"on_bad": "halt"}) for p in strategy.checkpoints)
@@ -316,7 +316,7 @@ def check_free(scenario: Scenario, plan: Plan, limit: int) -> None:
     assert measure(bare, told_by(bare)).values == measure(plan, told).values
 
 
-def check_history(scenario: Scenario, plan: Plan, limit: int) -> None:
+def check_history(scenario: Upgrade, plan: Plan, limit: int) -> None:
     """Every trace is a legal history, and its metrics are those of the run."""
     for _, bad in cases_of(plan, limit):
         told = told_by(bad, 1)
@@ -419,7 +419,7 @@ def test_a_plan_stays_linear_in_the_number_of_its_machines(partition):
             "scenario": "upgrade", "name": "farm", "environment": Environment.model_validate(env), "to": {"web": "2"}, "fix": 5,
             "checks": {"look": {}}, "strategies": {"s": strategy},
         }  # fmt: skip
-        plan = build_plans(Scenario.model_validate(data))["s"]
+        plan = build_plans(Upgrade.model_validate(data))["s"]
         words = sum(len(s.needs) + len(s.after) + len(s.began) + len(s.done) + len(s.undone) + len(s.unbegun) for s in plan.steps)
         words += sum(len(s.judge.watch) for s in plan.steps if s.judge)
 

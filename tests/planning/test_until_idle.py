@@ -10,8 +10,8 @@ from simdeploy.environment.durations import Distribution, fixed
 from simdeploy.environment.files import load_environment
 from simdeploy.errors import FileError
 from simdeploy.plan.overview import steps
+from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plan
 from tests.builders import run
 
 DRAIN = "{until_idle: true, timeout: 30 s}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plan
 from simdeploy.report.figures import PANELS, differences_figure, distributions_figure, gantt_figure
 from simdeploy.simulation.outcome import trace
 from simdeploy.study.comparison import Comparison, compare

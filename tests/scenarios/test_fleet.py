@@ -19,8 +19,8 @@ from scipy.stats import binom
 from simdeploy.environment.durations import fixed
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import Step
+from simdeploy.planning.kinds import build_plan, build_plans
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plan, build_plans
 from simdeploy.simulation.outcome import Outcome, simulate, simulate_all, trace
 from simdeploy.study.comparison import compare
 

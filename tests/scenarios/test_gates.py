@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from simdeploy.errors import FileError
+from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plan
 from simdeploy.simulation.outcome import simulate
 
 RUNS = 20_000

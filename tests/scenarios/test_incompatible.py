@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
+from simdeploy.planning.kinds import build_plans
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation.outcome import simulate_all
 from simdeploy.study.comparison import compare
 

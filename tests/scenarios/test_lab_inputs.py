@@ -9,8 +9,8 @@ import re
 import pytest
 
 from simdeploy.environment.files import load_environment
+from simdeploy.planning.kinds import build_plans
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Means
 

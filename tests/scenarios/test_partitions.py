@@ -17,10 +17,10 @@ import pytest
 
 from simdeploy.planning.batches import Rounding, Word
 from simdeploy.planning.built_in import BUILT_IN
+from simdeploy.planning.kinds import build_plans
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.partition import Partition
 from simdeploy.planning.slices import SliceWord
-from simdeploy.planning.upgrade import build_plans
 from simdeploy.report.reports import scenario_files
 from simdeploy.simulation.outcome import Outcome, simulate_all
 from simdeploy.study.comparison import compare

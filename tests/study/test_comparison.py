@@ -14,8 +14,8 @@ from simdeploy.errors import StudyError
 from simdeploy.plan.goals import GoalParts
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
+from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plan
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate
 from simdeploy.study.causes import cause_of
 from simdeploy.study.comparison import compare, recommend

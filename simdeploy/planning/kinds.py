@@ -1,0 +1,56 @@
+"""The kinds of scenarios: for each what its file says, who makes its plans, and what it is read for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from simdeploy.environment.models import did_you_mean
+from simdeploy.errors import StudyError
+from simdeploy.plan.plan import Plan
+from simdeploy.planning import upgrade
+from simdeploy.planning.base import Scenario
+from simdeploy.planning.scenario import Upgrade
+
+
+class Kind(NamedTuple):
+    """One kind of scenario."""
+
+    model: type[Scenario]
+    plan: Callable[[Any, str], Plan]
+    """(scenario of that model, name of a strategy) -> its plan, without a horizon."""
+    about: str
+    """One line for people."""
+    read_for: str
+    """Its first figures."""
+
+
+KINDS: dict[str, Kind] = {
+    "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", "downtime_s, capacity_min, makespan_s"),
+}
+"""What a file may say under `scenario` -> the kind."""
+
+HORIZON_FACTOR = 1.5
+"""Times the longest critical path over all strategies: what a halted plan leaves out must still be seen to cost."""
+
+
+def build_plan(scenario: Scenario, strategy: str) -> Plan:
+    """The plan of one strategy of *scenario*, with the horizon that all its strategies share.
+
+    Raises StudyError for a strategy that the scenario does not have.
+    """
+    if strategy not in scenario.strategies:
+        raise StudyError(f"{strategy!r} is no strategy of {scenario.name!r}; {did_you_mean(strategy, list(scenario.strategies))}")
+    return build_plans(scenario, [strategy])[strategy]
+
+
+def build_plans(scenario: Scenario, strategies: Sequence[str] | None = None) -> dict[str, Plan]:
+    """Strategy -> plan, for all strategies or the named ones; the horizon is that of all of them."""
+    wanted = list(scenario.strategies) if strategies is None else strategies
+    rough = {
+        name: KINDS[scenario.scenario].plan(scenario, name) for name in scenario.strategies if name in wanted or scenario.horizon_s is None
+    }
+    horizon_s = scenario.horizon_s
+    if horizon_s is None:
+        horizon_s = HORIZON_FACTOR * max(plan.critical_path_s() for plan in rough.values())
+    return {name: rough[name].model_copy(update={"horizon_s": horizon_s}) for name in wanted}
