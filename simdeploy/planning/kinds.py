@@ -10,6 +10,7 @@ from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
 from simdeploy.planning import upgrade
 from simdeploy.planning.base import Scenario
+from simdeploy.planning.monitoring import MonitoringDeployment
 from simdeploy.planning.scenario import Upgrade
 
 
@@ -26,7 +27,10 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", "downtime_s, capacity_min, makespan_s"),
+    "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", "downtime_s, capacity_min"),
+    "monitoring_deployment": Kind(
+        MonitoringDeployment, upgrade.plan, "other builds of what watches; before, with or after the code", "blind_s, unobserved_change_s"
+    ),
 }
 """What a file may say under `scenario` -> the kind."""
 
