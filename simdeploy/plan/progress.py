@@ -164,10 +164,12 @@ class Progress:
     def abort(self, reaction: Reaction, step: int) -> None:
         """Stop the section, since *step* failed: no further attempt begins, or (halt) no further lane.
 
-        A second abort is the first, and nothing aborts a rollback.
+        A second abort is the first, and from a rollback there is nowhere to go: it halts.
         """
-        if self.aborting is not None or self.section == ROLLBACK:
+        if self.aborting is not None:
             return
+        if self.section == ROLLBACK:
+            reaction = "halt"
         began = [i for i, yes in enumerate(self._began) if yes]
         self._lanes = {self._order.lane[i] for i in began}
         undoable = ROLLBACK in self._order.section and not any(self._order.plan.steps[i].no_return for i in began)

@@ -73,12 +73,17 @@ def judged(build: Builder, judge_id: str, label: str, lanes: list[Lane]) -> Barr
     return judge(build, judge_id, label, [one.steps for one in lanes])
 
 
-def judge(build: Builder, judge_id: str, label: str, lanes: Sequence[Sequence[Step]], also: Barrier = ()) -> Barrier:
-    """Add the judge of *lanes*, which are there already, and of the steps *also*; what comes after it."""
+def judge(
+    build: Builder, judge_id: str, label: str, lanes: Sequence[Sequence[Step]], also: Barrier = (), size: int | None = None
+) -> Barrier:
+    """Add the judge of *lanes*, which are there already, and of the steps *also*; what comes after it.
+
+    A percentage refers to *size*, by default the number of lanes.
+    """
     failures = build.rules.failures
     spec = Judge(
         watch=(*(step.id for one in lanes for step in one), *also),
-        size=build.rules.instances if failures.of == "plan" else max(1, len(lanes)),
+        size=build.rules.instances if failures.of == "plan" else size or max(1, len(lanes)),
         limit=float(failures.limit * 100 if isinstance(failures.limit, Fraction) else failures.limit),
         unit="percent" if isinstance(failures.limit, Fraction) else "count",
         of=failures.of,

@@ -146,8 +146,8 @@ def test_a_fatal_failure_of_a_round_aborts_as_the_plan_says(on_abort, outcome):
     assert (outcome, 20) == (ends(values), values["forward_s"])
 
 
-def test_nothing_aborts_a_rollback():
-    """Its first step fails for good at 15 s; the others run all the same."""
+def test_a_rollback_halts_where_it_fails_itself():
+    """Its first step fails for good at 15 s; what has begun ends at 30 s, and nothing else begins."""
     steps = (
         wait("fails", 10.0, p_fail=1.0, fatal=True),
         *(wait("undo1", 5.0, p_fail=1.0, fatal=True, section="rollback"), wait("undo2", 20.0, section="rollback")),
@@ -157,9 +157,9 @@ def test_nothing_aborts_a_rollback():
 
     told = trace(plan)
 
-    assert [(10, "fails", "rollback")] == [(r.at_s, r.subject, r.value) for r in told if r.kind == "aborted"]
-    assert ["undo1", "undo2", "undo3"] == [r.subject for r in told if r.kind == "began" and r.subject != "fails"]
-    assert ("halted", 30) == (told.outcome, run(plan)["rollback_s"][0])
+    assert [(10, "fails", "rollback"), (15, "undo1", "halt")] == [(r.at_s, r.subject, r.value) for r in told if r.kind == "aborted"]
+    assert ["undo1", "undo2"] == [r.subject for r in told if r.kind == "began" and r.subject != "fails"]
+    assert ("halted", 20) == (told.outcome, run(plan)["rollback_s"][0])
 
 
 @pytest.mark.parametrize(("reaction", "outcome"), [("rollback", "halted"), ("forward", "success")])
