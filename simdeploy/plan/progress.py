@@ -15,11 +15,15 @@ import networkx as nx
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import MAIN, ROLLBACK, Reaction
 
-Result: TypeAlias = Literal["succeeded", "failed", "skipped", "not_needed"]
+Result: TypeAlias = Literal["succeeded", "failed", "skipped", "not_needed", "unreachable"]
 SUCCEEDED: Result = "succeeded"
 FAILED: Result = "failed"
 SKIPPED: Result = "skipped"
 NOT_NEEDED: Result = "not_needed"
+UNREACHABLE: Result = "unreachable"
+"""A failure: the step's machine was dead when it was to begin, and the plan does not wait for it."""
+
+FAILURES = (FAILED, UNREACHABLE)
 
 
 class Order(NamedTuple):
@@ -43,6 +47,8 @@ class Order(NamedTuple):
     """Of each judge: the positions it counts."""
     machine: list[str]
     """Where each step is executed."""
+    dropped: list[int]
+    """The gates that an abort does not wait for."""
 
 
 def order(plan: Plan) -> Order:
@@ -70,14 +76,15 @@ def order(plan: Plan) -> Order:
         lane=[same[i] for i in range(len(plan.steps))],
         watched={i: [wiring.position[w] for w in s.judge.watch] for i, s in enumerate(plan.steps) if s.judge},
         machine=[s.on for s in plan.steps],
+        dropped=[i for i, s in enumerate(plan.steps) if s.gate is not None and not s.gate.awaited],
     )
 
 
 class Progress:
     """One run of a plan, seen from its order.
 
-    Tell it `ended`; then ask `judged`, then `started`, as model.md orders one instant. `passed` collects the
-    steps that ended without running since it was last emptied, `aborts` who aborted and what follows.
+    Tell it `ended`; then ask `judged`, then `started`, as model.md orders one instant. `passed` collects the steps that
+    ended without running since it was last emptied, and gates that an abort cut short; `aborts` who aborted and what follows.
     """
 
     def __init__(self, steps: Order) -> None:
@@ -106,9 +113,7 @@ class Progress:
 
     def ended(self, step: int, result: Result) -> None:
         """Note that a step that was started has ended, all its attempts included."""
-        self.running -= 1
-        for pool, units in self._order.wants[self._order.group[step]]:
-            self._room[pool] += units
+        self._stopped(step)
         if result == FAILED:
             spec = self._order.plan.steps[step]
             if spec.gate is not None:
@@ -118,6 +123,11 @@ class Progress:
                 if spec.fatal:
                     self.abort(self._order.plan.on_abort, step)
         self._settle(step, result)
+
+    def _stopped(self, step: int) -> None:
+        self.running -= 1
+        for pool, units in self._order.wants[self._order.group[step]]:
+            self._room[pool] += units
 
     def judged(self) -> list[tuple[int, Result]]:
         """The judges whose turn has come, in plan order, with what each said; failed = it aborts."""
@@ -181,6 +191,11 @@ class Progress:
             heapq.heapify(self._ready[group])
         for machine, steps in self._stranded.items():
             self._stranded[machine] = [i for i in steps if self._may_go_on(i)]
+        for gate in self._order.dropped:
+            if gate != step and self._began[gate] and self.results[gate] is None:
+                self._stopped(gate)
+                self.passed.append((gate, SKIPPED))
+                self._settle(gate, SKIPPED)
 
     def machine_down(self, machine: str) -> None:
         """No step begins on this machine until it is up again."""
@@ -196,11 +211,24 @@ class Progress:
         return {machine for machine, steps in self._stranded.items() if steps}
 
     def _strand(self) -> None:
+        """Let what is to run on a dead machine wait for it, or fail and abort where the plan does not wait."""
+        lost: list[int] = []
         for group, heap in enumerate(self._ready):
-            for step in [i for i in heap if self._order.machine[i] in self._stranded]:
-                self._stranded[self._order.machine[step]].append(step)
+            here = [i for i in heap if self._order.machine[i] in self._stranded]
+            for step in here:
                 heap.remove(step)
+                self._stranded[self._order.machine[step]].append(step)
+            lost += here
             heapq.heapify(self._ready[group])
+        if lost and self._order.plan.after_crash == "abort":
+            for steps in self._stranded.values():
+                steps.clear()
+            for step in sorted(lost):
+                self.passed.append((step, UNREACHABLE))
+                self.failures += 1
+                self.abort(self._order.plan.on_abort, step)
+                self._settle(step, UNREACHABLE)
+            self._strand()  # what a settled step has made ready
 
     def began(self, step: int) -> bool:
         """Whether an attempt of this step ever began."""
@@ -281,7 +309,7 @@ class Progress:
         if judge is None:
             return False
         of_all = judge.of in ("carried", "plan")
-        failures = self.failures if of_all else sum(self.results[i] == FAILED for i in self._order.watched[step])
+        failures = self.failures if of_all else sum(self.results[i] in FAILURES for i in self._order.watched[step])
         if judge.of == "all_of_batch":
             return failures >= judge.size
         if judge.limit is None:
@@ -299,7 +327,7 @@ class Progress:
 
     def _close_section(self) -> None:
         if self.section == ROLLBACK:
-            undone = any(r == FAILED and self._order.section[i] == ROLLBACK for i, r in enumerate(self.results))
+            undone = any(r in FAILURES and self._order.section[i] == ROLLBACK for i, r in enumerate(self.results))
             self.outcome = "halted" if undone else "rolled_back"
         elif self.aborting is None:
             self.outcome = "partial" if self.failures else "success"

@@ -46,6 +46,8 @@ class Gate(Frozen):
     false_alarms: float = Field(default=0.0, ge=0, le=1)
     reaction: Reaction = "rollback"
     """forward: on to the next round of section `forward`, which brings a fix."""
+    awaited: bool = True
+    """Whether an abort waits for its verdict. A look changes nothing, so that one need not be finished."""
 
 
 def _factor(value: Any) -> Any:

@@ -83,7 +83,8 @@ def checkpoint_steps(
         after = (steps[0].id,)
     for name in point.checks:
         check = checks[name]
-        gate = Gate(of=check.of, sensitivity=check.sensitivity, false_alarms=check.false_alarms, reaction=point.reaction(round_))
+        errs = {"sensitivity": check.sensitivity, "false_alarms": check.false_alarms}
+        gate = Gate(of=check.of, **errs, reaction=point.reaction(round_), awaited=False)
         end = (("validated",),) if point.after == "end" else ()
         step_id = f"{phase}/{label}/{name}#{number}"
         steps.append(Step(id=step_id, kind="gate", after=after, duration=check.duration, gate=gate, end=end, run=check.command))

@@ -151,7 +151,8 @@ class _Replication:
             if len(due) > 1:
                 due.sort()
             for step in due:
-                self._over(step)
+                if self._progress.results[step] is None:  # else an abort at this instant has cut it short
+                    self._over(step)
         if self._world:
             world, self._world = self._world, []
             for act in world:
@@ -171,6 +172,8 @@ class _Replication:
             begun = progress.started()
             if progress.passed:
                 self._pass()
+            if progress.aborts:
+                self._abort()
             for step in begun:
                 self._begin(step)
             if not progress.has_verdicts():
@@ -195,7 +198,12 @@ class _Replication:
     def _pass(self) -> None:
         for step, result in self._progress.passed:
             self._record("ended", step, result)
-        self._meter.makespan_s = self._env.now
+            self._meter.passed(step, result, self._env.now)
+            if self._current.pop(step, None) is not None:
+                self._delayed.discard(step)
+            for broken in self._broken.values():
+                if step in broken:
+                    broken.remove(step)
         self._progress.passed.clear()
 
     def _abort(self) -> None:
@@ -203,6 +211,7 @@ class _Replication:
             self._record("aborted", step, reaction)
             self._meter.aborted(reaction, self._env.now)
         self._progress.aborts.clear()
+        self._pass()
         if self._progress.gives_up:
             self._give_up()
 
@@ -251,8 +260,12 @@ class _Replication:
         event.callbacks.append(self._on_attempt)
 
     def _again(self, step: int) -> None:
-        """Begin another attempt, unless its machine is dead (it then begins at the repair)."""
-        machine = self._engine.machine[step]
+        """Begin another attempt, unless its machine is dead (it then begins at the repair, or aborts the plan)."""
+        machine, plan = self._engine.machine[step], self._engine.plan
+        if machine in self._broken and plan.after_crash == "abort":
+            self._end(step, FAILED)
+            self._progress.abort(plan.on_abort, step)
+            return
         if machine in self._broken:
             self._broken[machine].append(step)
             del self._current[step]

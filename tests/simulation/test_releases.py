@@ -18,7 +18,7 @@ from simdeploy.plan.measurement import measure
 from simdeploy.plan.plan import Crash, Plan, Release
 from simdeploy.plan.steps import Gate, Judge, Step
 from simdeploy.simulation.outcome import trace
-from tests.builders import farm, run, undoable_plans
+from tests.builders import assert_legal, farm, run, undoable_plans
 
 ROOT = pathlib.Path(__file__).parents[2]
 MANY = 4000
@@ -35,7 +35,7 @@ def brings(name: str, version: str, *needs: str, instance: str = "web@w0", secon
 
 
 def gate(name: str, *needs: str, seconds: float = 30.0, **fields: Any) -> Step:
-    rule = {k: fields.pop(k) for k in ("sensitivity", "false_alarms", "reaction") if k in fields}
+    rule = {k: fields.pop(k) for k in ("sensitivity", "false_alarms", "reaction", "awaited") if k in fields}
     return wait(name, seconds, *needs, kind="gate", gate=Gate(**rule), **fields)
 
 
@@ -160,6 +160,79 @@ def test_a_rollback_halts_where_it_fails_itself():
     assert [(10, "fails", "rollback"), (15, "undo1", "halt")] == [(r.at_s, r.subject, r.value) for r in told if r.kind == "aborted"]
     assert ["undo1", "undo2"] == [r.subject for r in told if r.kind == "began" and r.subject != "fails"]
     assert ("halted", 20) == (told.outcome, run(plan)["rollback_s"][0])
+
+
+@pytest.mark.parametrize(("awaited", "since_s", "reaction"), [(True, 600, "rollback"), (False, 30, "rollback"), (False, 30, "halt")])
+def test_an_abort_waits_for_the_other_gates_unless_they_are_not_awaited(awaited, since_s, reaction):
+    """One says no at 30 s while another one looks on w1 until 600 s and would then be tried again; an undo takes 10 s."""
+    steps = (
+        gate("fast", false_alarms=1.0, reaction=reaction),
+        gate("slow", seconds=600.0, awaited=awaited, on="w1", p_fail=0.5, retries=1, retry_delay=fixed(5.0)),
+        wait("undo", 10.0, section="rollback"),
+    )
+    plan = Plan(environment=farm(2, 100.0, 90.0), steps=steps, horizon_s=1000.0)
+
+    told = trace(plan)
+    assert_legal(plan, told)
+    assert since_s + (10 if reaction == "rollback" else 0) == max(r.at_s for r in told)
+    assert ("slow", "skipped") in [(r.subject, r.value) for r in told if r.kind == "ended"] or awaited
+    assert measure(plan, told).values == {m: pytest.approx(v[0], nan_ok=True) if v[0] == v[0] else None for m, v in run(plan).items()}
+
+
+def test_a_gate_that_would_end_with_the_abort_is_not_asked():
+    """Both end at 30 s, the first of the plan says no: the other one is cut short, whatever it would have said."""
+    steps = (gate("first", false_alarms=1.0, reaction="halt"), gate("second", false_alarms=1.0, awaited=False))
+
+    told = trace(Plan(environment=farm(2, 100.0, 90.0), steps=steps))
+
+    assert [("first", "failed"), ("second", "skipped")] == [(r.subject, r.value) for r in told if r.kind == "ended"]
+
+
+@pytest.mark.parametrize(
+    ("after_crash", "on_abort", "outcome", "makespan_s"),
+    [
+        ("retry", "rollback", "success", 500 + 20 + 5),  # w1 is back at 500 s
+        ("abort", "halt", "halted", 100),
+        ("abort", "rollback", "rolled_back", 100 + 7),
+    ],
+)
+def test_a_step_whose_machine_is_dead_when_it_is_to_begin_waits_or_aborts(after_crash, on_abort, outcome, makespan_s):
+    """w1 dies at 50 s, while nothing runs on it; a step on it is to begin at 100 s."""
+    steps = (
+        wait("before", 100.0),
+        wait("there", 20.0, "before", on="w1"),
+        wait("then", 5.0, "there"),
+        wait("undo", 7.0, section="rollback"),
+    )
+    crashes = (Crash(machine="w1", at_s=50.0, for_s=450.0),)
+    plan = Plan(environment=farm(2, 100.0, 90.0), steps=steps, crashes=crashes, after_crash=after_crash, on_abort=on_abort)
+
+    told, values = trace(plan), {m: v[0] for m, v in run(plan).items()}
+
+    kinds = [r.kind for r in told if r.subject == "there"]
+    assert (["ended", "aborted"] if after_crash == "abort" else ["began", "ended"]) == kinds
+    assert (outcome, makespan_s, after_crash == "abort") == (told.outcome, values["makespan_s"], values["steps_failed"] == 1)
+    assert values == {
+        m: pytest.approx(v) if v is not None else pytest.approx(math.nan, nan_ok=True) for m, v in measure(plan, told).values.items()
+    }
+
+
+def test_a_way_back_to_a_machine_that_is_dead_halts():
+    """w1 dies for good at 50 s and the plan aborts at 100 s; what is to be undone on it cannot be."""
+    steps = (wait("before", 100.0, p_fail=1.0, fatal=True), wait("undo", 7.0, section="rollback", on="w1"))
+    plan = Plan(
+        environment=farm(2, 100.0, 90.0), steps=steps, crashes=(Crash(machine="w1", at_s=50.0),), after_crash="abort", on_abort="rollback"
+    )
+
+    assert ("halted", 100) == ((told := trace(plan)).outcome, max(r.at_s for r in told if r.kind == "ended"))
+
+
+def test_an_attempt_that_is_to_be_repeated_on_a_dead_machine_aborts():
+    """It fails at 20 s, w1 dies in the pause before the next attempt, which is due at 50 s."""
+    steps = (wait("again", 20.0, on="w1", p_fail=1.0, retries=3, retry_delay=fixed(30.0)),)
+    plan = Plan(environment=farm(2, 100.0, 90.0), steps=steps, crashes=(Crash(machine="w1", at_s=40.0),), after_crash="abort")
+
+    assert [(50, "halt")] == [(r.at_s, r.value) for r in trace(plan) if r.kind == "aborted"]
 
 
 @pytest.mark.parametrize(("reaction", "outcome"), [("rollback", "halted"), ("forward", "success")])
