@@ -99,10 +99,9 @@ class Meter:
                 if what == LEAD and leader is None:
                     self.state.hand_over_failed(s, at_s)
 
-    def passed(self, step: int, result: str, at_s: float) -> None:
+    def passed(self, step: int, at_s: float) -> None:
         """A step has ended without running, or was cut short by an abort."""
         self.makespan_s = at_s
-        self.steps_failed += result == "unreachable"
         if self._layout.lasting[step] and step in self.state.dated:
             self._last_no_more(step, "skipped", at_s)
 
@@ -383,8 +382,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
     elif kind == "again":
         meter.attempted(steps[subject], at_s)
     elif kind == "ended":
-        if value in ("skipped", "not_needed", "unreachable"):
-            meter.passed(steps[subject], value, at_s)
+        if value in ("skipped", "not_needed"):
+            meter.passed(steps[subject], at_s)
         elif layout.plan.steps[steps[subject]].kind == "judge":
             meter.failed(at_s) if value == "failed" else None
         else:

@@ -15,15 +15,11 @@ import networkx as nx
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import MAIN, ROLLBACK, Reaction
 
-Result: TypeAlias = Literal["succeeded", "failed", "skipped", "not_needed", "unreachable"]
+Result: TypeAlias = Literal["succeeded", "failed", "skipped", "not_needed"]
 SUCCEEDED: Result = "succeeded"
 FAILED: Result = "failed"
 SKIPPED: Result = "skipped"
 NOT_NEEDED: Result = "not_needed"
-UNREACHABLE: Result = "unreachable"
-"""A failure: the step's machine was dead when it was to begin, and the plan does not wait for it."""
-
-FAILURES = (FAILED, UNREACHABLE)
 
 
 class Order(NamedTuple):
@@ -211,24 +207,11 @@ class Progress:
         return {machine for machine, steps in self._stranded.items() if steps}
 
     def _strand(self) -> None:
-        """Let what is to run on a dead machine wait for it, or fail and abort where the plan does not wait."""
-        lost: list[int] = []
         for group, heap in enumerate(self._ready):
-            here = [i for i in heap if self._order.machine[i] in self._stranded]
-            for step in here:
-                heap.remove(step)
+            for step in [i for i in heap if self._order.machine[i] in self._stranded]:
                 self._stranded[self._order.machine[step]].append(step)
-            lost += here
+                heap.remove(step)
             heapq.heapify(self._ready[group])
-        if lost and self._order.plan.after_crash == "abort":
-            for steps in self._stranded.values():
-                steps.clear()
-            for step in sorted(lost):
-                self.passed.append((step, UNREACHABLE))
-                self.failures += 1
-                self.abort(self._order.plan.on_abort, step)
-                self._settle(step, UNREACHABLE)
-            self._strand()  # what a settled step has made ready
 
     def began(self, step: int) -> bool:
         """Whether an attempt of this step ever began."""
@@ -309,7 +292,7 @@ class Progress:
         if judge is None:
             return False
         of_all = judge.of in ("carried", "plan")
-        failures = self.failures if of_all else sum(self.results[i] in FAILURES for i in self._order.watched[step])
+        failures = self.failures if of_all else sum(self.results[i] == FAILED for i in self._order.watched[step])
         if judge.of == "all_of_batch":
             return failures >= judge.size
         if judge.limit is None:
@@ -327,7 +310,7 @@ class Progress:
 
     def _close_section(self) -> None:
         if self.section == ROLLBACK:
-            undone = any(r in FAILURES and self._order.section[i] == ROLLBACK for i, r in enumerate(self.results))
+            undone = any(r == FAILED and self._order.section[i] == ROLLBACK for i, r in enumerate(self.results))
             self.outcome = "halted" if undone else "rolled_back"
         elif self.aborting is None:
             self.outcome = "partial" if self.failures else "success"

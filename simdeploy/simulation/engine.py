@@ -172,8 +172,6 @@ class _Replication:
             begun = progress.started()
             if progress.passed:
                 self._pass()
-            if progress.aborts:
-                self._abort()
             for step in begun:
                 self._begin(step)
             if not progress.has_verdicts():
@@ -198,7 +196,7 @@ class _Replication:
     def _pass(self) -> None:
         for step, result in self._progress.passed:
             self._record("ended", step, result)
-            self._meter.passed(step, result, self._env.now)
+            self._meter.passed(step, self._env.now)
             if self._current.pop(step, None) is not None:
                 self._delayed.discard(step)
             for broken in self._broken.values():
@@ -260,12 +258,8 @@ class _Replication:
         event.callbacks.append(self._on_attempt)
 
     def _again(self, step: int) -> None:
-        """Begin another attempt, unless its machine is dead (it then begins at the repair, or aborts the plan)."""
-        machine, plan = self._engine.machine[step], self._engine.plan
-        if machine in self._broken and plan.after_crash == "abort":
-            self._end(step, FAILED)
-            self._progress.abort(plan.on_abort, step)
-            return
+        """Begin another attempt, unless its machine is dead (it then begins at the repair)."""
+        machine = self._engine.machine[step]
         if machine in self._broken:
             self._broken[machine].append(step)
             del self._current[step]
