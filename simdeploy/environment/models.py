@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -42,11 +43,16 @@ Role = Literal["stateless", "leader_elected", "quorum", "datastore", "monitoring
 
 
 def did_you_mean(value: str, known: list[str]) -> str:
-    """The way out for a name that is not there: the nearest known one, else all of them (at most eight)."""
+    """The way out for a name that is not there: the nearest known one, else all of them, as far as they fit."""
     near = difflib.get_close_matches(value[:80], known[:2000], n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}" if known else "there are none"
+    return f"there are {in_short(known)}" if known else "there are none"
+
+
+def in_short(names: Sequence[str]) -> str:
+    """*names* for a message: 'a, b, c', of more than eight the first ones and how many more there are."""
+    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:8])} and {len(names) - 8} more"
 
 
 class Machine(Frozen):

@@ -18,7 +18,7 @@ from simdeploy.planning.batches import KEYS, Minimum, cut, cutting_keys, surging
 from simdeploy.planning.built_in import BUILT_IN, filled_in
 from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
 from simdeploy.planning.slices import Slices, slice_problems
-from simdeploy.planning.validation import Check, Checkpoint, checkpoint_problems
+from simdeploy.planning.validation import Check, Checkpoint, blind_problems, checkpoint_problems, unreached_problems
 
 Stage = Annotated[
     tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=Name | tuple[Name, ...])
@@ -223,6 +223,7 @@ def _problems(scenario: Upgrade) -> list[Problem]:
             for m in services[name].on
             if m in hosted
         ]
+    found += prefixed(blind_problems(scenario), ("checks",))
     for name, strategy in scenario.strategies.items():
         found += _strategy_problems(scenario, strategy, ("strategies", name))
     return found
@@ -251,8 +252,10 @@ def _strategy_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> li
             found += prefixed(partition_problems(name, partition, env, name in scenario.to, name in scenario.patch, sliced), here)
     found += _order_problems(scenario, strategy, where)
     found += _sharing_problems(scenario, strategy, where)
-    found += _validation_problems(scenario, strategy, where)
     found += _slices_problems(scenario, strategy, where)
+    if not found:  # so it can be cut
+        found += prefixed(unreached_problems(scenario, strategy), (*where, "checkpoints"))
+    found += _validation_problems(scenario, strategy, where)
     for name in [*changed, *(w for w in stopped if w not in changed)]:
         partition = scenario.partition(strategy, name)
         if name in stopped and name in scenario.patch:
