@@ -24,7 +24,7 @@ class Check(Frozen):
 
     of: Subject = "primary"
     """The scenarios that the release brings, those that it must not break, the few that matter most, or what monitoring
-    saw: that finds nothing while no monitor watches a service that may be bad."""
+    saw: that finds nothing while no monitor has checks for a bad version that serves."""
     duration: Duration = ZERO
     """How long the look takes."""
     sensitivity: Fraction = 1.0
