@@ -229,7 +229,8 @@ class Service(Frozen):
     calls: dict[Name, Annotated[Call, BeforeValidator(_call, json_schema_input_type=Annotated[float, Field(ge=0)] | Call)]] = {}
     """Service -> mean calls of it for one request of its own."""
     accepts: dict[Version, dict[Name, tuple[Version, ...]]] = {}
-    """Own version -> callee -> versions of it (of a datastore: schemas) that it can talk to; what is not named is accepted."""
+    """Own version -> callee -> versions of it (of a datastore: schemas) that it can talk to; what is not named is accepted.
+    Of a monitoring service: own version -> service that it observes -> versions that it has checks for."""
     version: Version = "1"
     """The version that runs before the plan; of a datastore, its schema."""
     health_check: HealthCheck | None = None
@@ -257,6 +258,15 @@ class Service(Frozen):
     """Of a datastore: what it holds and how it is protected."""
     actions: dict[ActionName, Action] = {}
     """The recipe of each action on it."""
+
+    def observes_service(self, name: str) -> bool:
+        """Whether it is monitoring that watches the service *name*."""
+        return self.role == "monitoring" and (self.observes is None or name in self.observes)
+
+    def has_checks(self, own: str | int, name: str, version: str | int) -> bool:
+        """Whether, in its version *own*, it observes the service *name* and has checks for that one's *version*."""
+        checked = self.accepts.get(str(own), {}).get(name)
+        return self.observes_service(name) and (checked is None or str(version) in checked)
 
     @property
     def is_balanced(self) -> bool:

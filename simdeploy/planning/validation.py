@@ -17,7 +17,7 @@ from simdeploy.planning.slices import cut_slices
 from simdeploy.units import Fraction, Seconds
 
 if TYPE_CHECKING:
-    from simdeploy.planning.scenario import Scenario, Strategy
+    from simdeploy.planning.scenario import Upgrade, Strategy
 
 Place = Literal["canary", "batch", "tier", "code", "end"]
 """canary: after the first of several batches of a tier; batch: after each; tier: after the last one of each tier;
@@ -29,7 +29,7 @@ class Check(Frozen):
 
     of: Subject = "primary"
     """The scenarios that the release brings, those that it must not break, the few that matter most, or what monitoring
-    saw: that finds nothing while no monitor watches a service that may be bad."""
+    saw: that finds nothing while no monitor has checks for a bad version that serves."""
     duration: Duration = ZERO
     """How long the look takes."""
     sensitivity: Fraction = 1.0
@@ -67,7 +67,7 @@ def places(k: int, batches: int) -> list[Place]:
     return found + (["canary"] if k == 1 < batches else []) + (["tier"] if k == batches else [])
 
 
-def reached(scenario: Scenario, strategy: Strategy) -> set[Place]:
+def reached(scenario: Upgrade, strategy: Strategy) -> set[Place]:
     """The places to which the plan of *strategy* comes at least once.
 
     Raises PlanError where one of its partitions cannot be cut.
@@ -90,7 +90,7 @@ def reached(scenario: Scenario, strategy: Strategy) -> set[Place]:
     return {"code", "end", *(place for n in counts for k in range(1, min(n, 2) + 1) for place in places(k, min(n, 2)))}
 
 
-def unreached_problems(scenario: Scenario, strategy: Strategy) -> list[Problem]:
+def unreached_problems(scenario: Upgrade, strategy: Strategy) -> list[Problem]:
     """The checkpoints at which nothing would ever be checked; paths begin at their list. Raises PlanError as `reached` does."""
     there = reached(scenario, strategy) if strategy.checkpoints else set()
     found = []
@@ -106,7 +106,7 @@ def unreached_problems(scenario: Scenario, strategy: Strategy) -> list[Problem]:
     return found
 
 
-def blind_problems(scenario: Scenario) -> list[Problem]:
+def blind_problems(scenario: Upgrade) -> list[Problem]:
     """The checks that ask monitoring for a bad release that no monitor would see; paths begin at the checks."""
     env = scenario.environment
     monitors = [s for s in env.services.values() if s.role == "monitoring"]
