@@ -85,8 +85,8 @@ class _Timeline(NamedTuple):
     since_s: float
     came_to_s: float
     """Up to when the timeline before was restored; what was written on it later is no part of this one."""
-    base: Held
-    """With what it began, as long as the copy is there from which that came."""
+    bases: tuple[Held, ...]
+    """With what it began, as long as a copy is there from which that came: one for each that was as good."""
 
 
 class _Span(NamedTuple):
@@ -108,7 +108,7 @@ class History:
         self._fates = site.fates or ((),) * len(store.copies)
         self._standbys = [c for c in store.copies if isinstance(c, Standby)]
         self._lag_s = lag_s(store)
-        self._timelines = [_Timeline(-math.inf, -math.inf, NOTHING)]
+        self._timelines = [_Timeline(-math.inf, -math.inf, ())]
         self._spans = {i: [_Span(0, -math.inf, -math.inf)] for i in site.standbys}
         self._following: Collection[int] = site.standbys
         self._points: list[tuple[float, float]] = []
@@ -153,48 +153,48 @@ class History:
 
     def _restore(self, event: StoreEvent) -> None:
         stopped_s, dead = event.dated_s, self._deaths[-1][1] if self._deaths else NOBODY
-        held = self.best(stopped_s, stopped_s, dead, event.until_s, KINDS[event.copy])
+        there = [NOTHING, *self._surviving(stopped_s, stopped_s, dead, event.until_s, KINDS[event.copy])]
+        held = max(there)
         if held.kind == "archive":
-            base = self.best(stopped_s, stopped_s, dead, held.until_s, ("backup",))
+            start_s = max([NOTHING, *self._surviving(stopped_s, stopped_s, dead, held.until_s, ("backup",))]).applied_s
             cycle_s = max((c.every_s + c.takes_s for c in self._store.copies if isinstance(c, Backup)), default=0.0)
-            applied_s = base.applied_s if base.applied_s > -math.inf else held.until_s - cycle_s  # no backup is left to start from
-            held = held._replace(applied_s=applied_s, kind="backup")
+            held = held._replace(applied_s=start_s if start_s > -math.inf else held.until_s - cycle_s)  # without a backup to start from
         self.losses.append((held.until_s, stopped_s))
         self.replay_s = held.until_s - held.applied_s if held.until_s > -math.inf else 0.0
         for i in self._following:
             self._leave(i, event.at_s)
-        base = Held(event.at_s, event.at_s - self.replay_s, held.kind, held.fate)
-        self._timelines.append(_Timeline(event.at_s, held.until_s, base))
+        fates = {(x.kind if x.kind == "standby" else "backup", x.fate) for x in there if x.until_s == held.until_s}
+        bases = tuple(Held(event.at_s, event.at_s - self.replay_s, kind, fate) for kind, fate in sorted(fates))
+        self._timelines.append(_Timeline(event.at_s, held.until_s, bases))
 
-    def best(
+    def _surviving(
         self, seen_s: float, at_s: float, dead: Collection[int], wanted_s: float = math.inf, kinds: tuple[str, ...] = KINDS[None]
-    ) -> Held:
-        """The best that could be restored of a store that is lost at *at_s*, of what there was at *seen_s*, without what is *dead*.
+    ) -> Iterator[Held]:
+        """What could be restored of a store that is lost at *at_s*, from what there was at *seen_s* and is not *dead*.
 
-        What was written after *wanted_s* is not wanted. NOTHING where no copy is left.
+        What was written after *wanted_s* is not wanted.
         """
-        found, next_s = NOTHING, math.inf
+        next_s = math.inf
         for line in range(len(self._timelines) - 1, -1, -1):
             since_s, came_to_s, _ = self._timelines[line]
             if since_s > seen_s:
                 continue
             for held in self._held(line, next_s, seen_s, at_s, wanted_s, kinds):
-                if held > found and not (dead and _is_lost(held.fate, dead)):
-                    found = held
+                if not (dead and _is_lost(held.fate, dead)):
+                    yield held
             next_s, wanted_s = since_s, min(wanted_s, came_to_s)
             if wanted_s == -math.inf:
                 break
-        return found
 
     def _held(self, line: int, next_s: float, seen_s: float, at_s: float, wanted_s: float, kinds: tuple[str, ...]) -> Iterator[Held]:
         """What each copy holds of one timeline, which another followed at *next_s*."""
-        since_s, came_to_s, base = self._timelines[line]
+        since_s, came_to_s, bases = self._timelines[line]
         if "backup" in kinds:
             for made_s, dated_s in self._points:
                 if made_s <= seen_s and dated_s <= wanted_s and since_s <= dated_s < next_s:
                     yield Held(dated_s, dated_s, "backup", ())
-        if came_to_s <= wanted_s and since_s > -math.inf and base.kind in kinds:
-            yield base._replace(until_s=min(base.until_s, wanted_s))
+        if came_to_s <= wanted_s:
+            yield from (base._replace(until_s=min(since_s, wanted_s)) for base in bases if base.kind in kinds)
         for copy, fate in zip(self._store.copies, self._fates, strict=True):
             kind = copy.kind if copy.kind != "log_archive" else "archive"
             if kind in kinds and kind != "standby":
@@ -223,7 +223,7 @@ class History:
             behind_s = self._lag_s or 0.0
             return max([recoverable_until(self._store, seen_s, self._phases), *made, max(had, default=-math.inf) - behind_s])
         dead = next((who for moment, who in reversed(self._deaths) if moment <= seen_s), NOBODY)
-        return self.best(seen_s, at_s, dead).until_s
+        return max([NOTHING, *self._surviving(seen_s, at_s, dead)]).until_s
 
 
 def _is_lost(fate: Fate, dead: Collection[int]) -> bool:
