@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import upgrade
+from simdeploy.planning import fresh, upgrade
 from simdeploy.planning.base import Scenario
+from simdeploy.planning.fresh import FreshDeployment
 from simdeploy.planning.monitoring import MonitoringDeployment
 from simdeploy.planning.scenario import Upgrade
 
@@ -30,6 +31,12 @@ CHANGES = ("downtime_s", "failed_requests", "lost_capacity", "makespan_s", "sing
 """What a change of something that serves is read for."""
 
 KINDS: dict[str, Kind] = {
+    "fresh_deployment": Kind(
+        FreshDeployment,
+        fresh.plan,
+        "everything, from no machines to the first user",
+        ("rto_s", "makespan_s", "machine_hours", "blind_s", "success"),
+    ),
     "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", CHANGES),
     "monitoring_deployment": Kind(
         MonitoringDeployment,
