@@ -19,7 +19,7 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
-from simdeploy.planning import base, fresh, monitoring, scenario
+from simdeploy.planning import base, fresh, monitoring, scale_out, scenario
 from simdeploy.planning.kinds import KINDS
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.starter import TEMPLATES, write_starter
@@ -39,6 +39,7 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,
     "Scenario": base.Scenario, "Upgrade": scenario.Upgrade, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
     "Fresh deployment": fresh.FreshDeployment, "Fresh strategy": fresh.FreshStrategy,
+    "Scale-out": scale_out.ScaleOut, "Scale-out strategy": scale_out.ScaleOutStrategy,
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""
 

@@ -18,7 +18,7 @@ from simdeploy.plan.steps import Gate, Step
 from simdeploy.planning.base import Choice, Scenario
 from simdeploy.planning.batches import Minimum
 from simdeploy.planning.builder import Builder, Failures, Rules
-from simdeploy.planning.lanes import first_lane, prepared
+from simdeploy.planning.lanes import allocated, first_lane, prepared
 from simdeploy.planning.partition import Partition
 from simdeploy.planning.tiers import Barrier, judge, ordered
 
@@ -210,12 +210,9 @@ class _Machines:
         return (step.id,)
 
     def _allocated(self, machine: str, needs: Barrier) -> Step:
-        """Add the step that makes a machine: from the operator's desk, since there is no machine yet."""
-        instances = self._on[machine]
-        end = tuple(("out", i) for i in instances)
-        step = self._build.recipe_step(f"allocate/{machine}/allocate", self._recipe, instances[0], machine, needs=needs, end=end)
-        held = ((POOL, 1),) if POOL in self._build.pools else ()
-        step = step.model_copy(update={"on": self._recipe.on or "", "pools": (*step.pools, *held), "slow": ()})
+        """Add the step that makes a machine, which takes one of those who make them."""
+        step = allocated(self._build, machine, self._on[machine], self._recipe, needs)
+        step = step.model_copy(update={"pools": (*step.pools, *([(POOL, 1)] if POOL in self._build.pools else []))})
         self._build.add(step)
         return step
 

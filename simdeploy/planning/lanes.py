@@ -100,6 +100,13 @@ def first_lane(
     return _needing(needs, chained(build, moves, after, start_needs=start_needs, phase=phase))
 
 
+def allocated(build: Builder, machine: str, instances: Sequence[str], recipe: Action, needs: tuple[str, ...] = ()) -> Step:
+    """The step by which a machine is there for *instances*: from the operator's desk, since before it there is no machine."""
+    end = tuple(("out", i) for i in instances)
+    step = build.recipe_step(f"{build.phase('allocate')}/{machine}/allocate", recipe, instances[0], machine, needs=needs, end=end)
+    return step.model_copy(update={"on": recipe.on or "", "slow": ()})
+
+
 def prepared(build: Builder, instance: str, needs: tuple[str, ...]) -> list[Step]:
     """What an instance needs of its machine, once that is there; nothing without a recipe."""
     recipe = build.env.services[build.env.instances[instance][0]].actions.get("prerequisites")

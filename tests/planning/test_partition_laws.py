@@ -298,7 +298,7 @@ def test_surge_and_unavailability_keep_to_the_rule_of_kubernetes(n, surge, unava
 @pytest.mark.parametrize("path", list(environments()), ids=name_of)
 def test_every_built_in_strategy_that_fits_becomes_a_plan_with_its_way_back(path, kind):
     env = load_environment(path)
-    able = [name for name, s in env.services.items() if {"install", "migrate", "expand"} & s.actions.keys()]
+    able = [name for name, s in env.services.items() if {"drain", "migrate", "expand"} & s.actions.keys()]
     here = [
         n for n in env.services if "patch" in env.actions and not any(env.machines[env.machine_index[m]].hosted for m in env.services[n].on)
     ]
