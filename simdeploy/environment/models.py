@@ -242,6 +242,7 @@ GIVING = ("start", "undrain", "await_healthy")
 ActionName = Literal[
     "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",
     "migrate", "expand", "backfill", "index", "contract", "back_up", "restore", "split", "reconcile",
+    "prerequisites", "create_schema", "load_data", "seed",
 ]  # fmt: skip
 MachineAction = Literal["allocate", "patch", "reboot", "release"]
 

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import upgrade
+from simdeploy.planning import fresh, scale_out, upgrade
 from simdeploy.planning.base import Scenario
+from simdeploy.planning.fresh import FreshDeployment
 from simdeploy.planning.monitoring import MonitoringDeployment
+from simdeploy.planning.scale_out import ScaleOut
 from simdeploy.planning.scenario import Upgrade
 
 
@@ -30,12 +32,24 @@ CHANGES = ("downtime_s", "failed_requests", "lost_capacity", "makespan_s", "sing
 """What a change of something that serves is read for."""
 
 KINDS: dict[str, Kind] = {
+    "fresh_deployment": Kind(
+        FreshDeployment,
+        fresh.plan,
+        "everything, from no machines to the first user",
+        ("rto_s", "makespan_s", "machine_hours", "blind_s", "success"),
+    ),
+    "scale_out": Kind(
+        ScaleOut,
+        scale_out.plan,
+        "more machines join what serves, and nothing else is touched",
+        ("failed_requests", "brownout_s", "capacity_end", "makespan_s", "machine_hours", "success"),
+    ),
     "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", CHANGES),
     "monitoring_deployment": Kind(
         MonitoringDeployment,
         upgrade.plan,
         "other builds of what watches; before, with or after the code",
-        ("downtime_s", "failed_requests", "blind_s", "unobserved_change_s", "makespan_s", "success"),
+        ("downtime_s", "failed_requests", "blind_s", "unchecked_s", "makespan_s", "success"),
     ),
 }
 """What a file may say under `scenario` -> the kind."""
