@@ -54,7 +54,7 @@ def _composed(path: pathlib.Path, above: tuple[pathlib.Path, ...]) -> Document:
     if named is None:
         return document
     base = path.parent / str(named)
-    if not isinstance(named, str) or "\0" in named or os.path.realpath(base) in map(os.path.realpath, (*above, path)):
+    if not isinstance(named, str) or not named.isprintable() or os.path.realpath(base) in map(os.path.realpath, (*above, path)):
         document.fault(("like",), f"{named!r:.60} is no other environment file, or leads back here; name the file that this one stands on")
         raise FileError(document.faults)
     if len(above) + 2 > MOST_FILES:
