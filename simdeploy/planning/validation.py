@@ -17,7 +17,7 @@ from simdeploy.planning.slices import cut_slices
 from simdeploy.units import Fraction, Seconds
 
 if TYPE_CHECKING:
-    from simdeploy.planning.scenario import Upgrade, Strategy
+    from simdeploy.planning.scenario import Strategy, Upgrade
 
 Place = Literal["canary", "batch", "tier", "code", "end"]
 """canary: after the first of several batches of a tier; batch: after each; tier: after the last one of each tier;

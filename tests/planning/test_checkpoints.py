@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from simdeploy.errors import FileError
+from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plan
 
 LANE = "{drain: {duration: 1 s}, install: {duration: 1 s}, start: {duration: 1 s}}"
 ENVIRONMENT = f"""\

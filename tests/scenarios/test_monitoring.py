@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from simdeploy.errors import FileError
+from simdeploy.planning.kinds import build_plans
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.upgrade import build_plans
 from simdeploy.simulation.outcome import simulate_all
 
 Figures = Mapping[str, float]
