@@ -304,7 +304,8 @@ def check(file: pathlib.Path) -> None:
         for warning in loaded.warnings():
             click.echo(_wrapped(f"warning: {warning}"))
         plans = build_plans(loaded)
-        click.echo(f"{file}: a sound scenario; its {len(plans)} plans have {', '.join(str(len(p.steps)) for p in plans.values())} steps")
+        have = "plan has" if len(plans) == 1 else f"{len(plans)} plans have"
+        click.echo(f"{file}: a sound scenario; its {have} {', '.join(str(len(p.steps)) for p in plans.values())} steps")
     else:
         click.echo(f"{file}: a sound environment")
 

@@ -95,7 +95,8 @@ def _reader(units: dict[str, float], written: Any) -> BeforeValidator:
                 return parse(value, units)
             except UnitError as error:
                 raise PydanticCustomError("unit", "{text}", {"text": str(error)}) from None
-        return value
+        said = {"value": repr(value)[:60], "sample": f"{5 if units is FRACTION else 90} {_base(units)}"}
+        raise PydanticCustomError("unit", "{value} is no number with a unit; write for example '{sample}'", said)
 
     return BeforeValidator(read, json_schema_input_type=written)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from simdeploy.environment.loading import Document
+from simdeploy.environment.loading import Document, shown
 from simdeploy.environment.models import NAME, Environment, did_you_mean
 from simdeploy.errors import FileError
 
@@ -191,7 +191,8 @@ def _inline_csv(document: Document) -> None:
         rows = [(float(row["time_s"]), float(row["rate_per_s"])) for row in csv.DictReader(lines)]
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         reason = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
-        document.fault(("demand", "csv"), f"{file}: {reason}; a demand file has the columns time_s,rate_per_s and numbers below them")
+        message = f"{shown(file)}: {reason}; a demand file has the columns time_s,rate_per_s and numbers below them"
+        document.fault(("demand", "csv"), message)
         rows = [(0.0, 0.0)]
     del demand["csv"]
     if "steps" in demand:

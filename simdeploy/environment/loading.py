@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import difflib
+import os
 import pathlib
+import re
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -46,7 +48,8 @@ class Document:
         self.faults: list[Fault] = []
         self.inputs: dict[Path, tuple[str, str]] = {}
         """Where a number is marked -> (assumed or measured, its source)."""
-        self._places: dict[Path, Place] = {(): (str(path), 1, 1)}
+        self.shown = shown(path)
+        self._places: dict[Path, Place] = {(): (self.shown, 1, 1)}
         self._keys: dict[Path, Place] = {}
         self._made_from: dict[Path, list[int]] = {}
         """A list that was written out -> of each of its parts, the position in the file of what it was made from."""
@@ -90,10 +93,10 @@ class Document:
         return path
 
     def _at(self, mark: Any) -> Place:
-        return str(self.path), mark.line + 1, mark.column + 1
+        return self.shown, mark.line + 1, mark.column + 1
 
     def _stop(self, line: int, column: int, message: str) -> FileError:
-        return FileError([*self.faults, Fault(str(self.path), line, column, message)])
+        return FileError([*self.faults, Fault(self.shown, line, column, message)])
 
     def _read(self) -> Any:
         try:
@@ -146,14 +149,15 @@ class Document:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 place = key_node.start_mark
-                self.faults.append(
-                    Fault(str(self.path), place.line + 1, place.column + 1, "a key is a list or mapping; write a plain name")
-                )
+                self.faults.append(Fault(self.shown, place.line + 1, place.column + 1, "a key is a list or mapping; write a plain name"))
                 continue
             key, place = str(key_node.value), key_node.start_mark
+            if str(key_node.tag).endswith(":merge"):
+                way_out = "write the keys out, or let an environment stand on another file with 'like'"
+                raise self._stop(place.line + 1, place.column + 1, f"merge keys ('<<') are not read; {way_out}")
             if key in result or key in marks:
                 message = f"duplicate key {key!r}; keep one of them"
-                self.faults.append(Fault(str(self.path), place.line + 1, place.column + 1, message))
+                self.faults.append(Fault(self.shown, place.line + 1, place.column + 1, message))
                 continue
             here = (*path, key)
             self._keys[here] = self._at(place)
@@ -200,12 +204,12 @@ class Document:
         except InvalidDocument as error:
             self._note(error.problems)
         except ValidationError as error:
-            errors = [e for e in error.errors(include_url=False) if e["loc"] != (without,)]
+            errors = [e for e in error.errors(include_url=False) if e["loc"] != (without,) and not _follows(e)]
             for item in errors:
                 path = self._known(item["loc"])
                 at = self._keys.get(self._written(path)) if item["type"] == "extra_forbidden" else None
                 named = item["loc"] if item["type"] == "missing" or item["loc"][-1] == "[key]" else path
-                self.fault(path, _message(item["type"], item["msg"], item["input"], named, model), at)
+                self.fault(path, _message(item, named, model), at)
             if without is None:
                 bare = [e["type"] == "unit" and isinstance(e["input"], int | float) for e in errors]  # a number that only lacks its unit
                 self._check_the_rest(
@@ -240,8 +244,17 @@ class Document:
                 gone |= set(wrong)
 
     def _note(self, problems: Iterable[Problem]) -> None:
+        """Note faults; of what was written out, those that only differ in names are one."""
+        alike: dict[tuple[Path, str], list[Problem]] = {}
         for problem in problems:
-            self.fault(problem.path, problem.message)
+            alike.setdefault((self._written(problem.path), re.sub(r"'[^']*'|\d+", "", problem.message)), []).append(problem)
+        for (written, _), group in alike.items():
+            made = any(written[:n] in self._made_from for n in range(len(written)))
+            if made and any(p.path != group[0].path for p in group):
+                self.fault(group[0].path, f"{group[0].message} (and so {len(group) - 1} more that this entry stands for)")
+                continue
+            for problem in group:
+                self.fault(problem.path, problem.message)
 
     def _known(self, path: Path) -> Path:
         """*path* without the parts that pydantic adds for the branch of a union."""
@@ -250,6 +263,13 @@ class Document:
             if self._written((*kept, part)) in self._places:
                 kept = (*kept, part)
         return kept
+
+
+def _follows(error: Mapping[str, Any]) -> bool:
+    """Whether another error says it: that of a list one part is wrong, or that a list is none of the words of a union."""
+    if error["type"] == "too_short":
+        return bool(error["input"])
+    return error["type"] == "literal_error" and isinstance(error["input"], list) and str(error["loc"][-1]).startswith("literal[")
 
 
 def _leave_out(data: Any, path: Path) -> None:
@@ -274,7 +294,48 @@ def _merged(base: Any, over: Any, whole: frozenset[str], path: Path, replaced: s
     return base | {k: _merged(base[k], v, whole, (*path, k), replaced) if k in base else v for k, v in over.items()}
 
 
-def _message(kind: str, text: str, given: object, path: Path, model: type[BaseModel]) -> str:
+def shown(path: pathlib.Path) -> str:
+    """*path* for a message: without detours such as `shop/../`, where it then still leads there."""
+    short = os.path.normpath(path)
+    try:
+        return short if os.path.realpath(short) == os.path.realpath(path) else str(path)
+    except ValueError:  # a NUL in the name
+        return str(path)
+
+
+RULES = {
+    "string": "must be a text",
+    "float": "must be a number",
+    "finite_number": "must be a finite number",
+    "int": "must be a whole number",
+    "bool": "must be true or false",
+    "too_short": "is empty; write at least {min_length}",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "union_tag_not_found": "does not say its {discriminator}; add it",
+    "union_tag_invalid": "must have as its {discriminator} one of {expected_tags}",
+}
+"""Pydantic's kind of error, or what it begins with -> the rule in our words."""
+
+
+def _rule(kind: str) -> str | None:
+    return RULES.get(kind) or RULES.get(kind.partition("_")[0])
+
+
+def _yaml(given: object) -> str:
+    """A value for a message, as a file has it; nothing for a list or mapping that is not empty."""
+    if isinstance(given, dict | list | tuple):
+        return "" if given else "{}" if isinstance(given, dict) else "[]"
+    if given is None or isinstance(given, bool):
+        return "null" if given is None else str(given).lower()
+    return f"{given:g}" if isinstance(given, float) else f"{given!r:.60}"
+
+
+def _message(error: Mapping[str, Any], path: Path, model: type[BaseModel]) -> str:
+    kind, text, given = error["type"], error["msg"], error["input"]
     key = path[-1] if path else "document"
     if isinstance(key, int) and len(path) > 1:
         key = f"{path[-2]}[{key}]"
@@ -283,8 +344,8 @@ def _message(kind: str, text: str, given: object, path: Path, model: type[BaseMo
     if kind in ("tuple_type", "list_type"):
         shown = isinstance(given, str | int | float) and len(str(given)) <= 60 and str(given).isprintable()
         return f"{key}: must be a list; write [{given}]" if shown else f"{key}: must be a list"
-    if kind in ("model_type", "dict_type"):
-        return f"{key}: {given!r:.60} must be a mapping of keys and values, such as {{name: web1}}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return " ".join(filter(None, (f"{key}:", _yaml(given), "must be a mapping of keys and values, such as {name: web1}")))
     if kind == "extra_forbidden":
         known = _keys_at(model, path[:-1])
         near = difflib.get_close_matches(str(key), known, n=1)
@@ -292,11 +353,13 @@ def _message(kind: str, text: str, given: object, path: Path, model: type[BaseMo
     if kind == "missing":
         return f"the key {key!r} is missing; add it"
     if kind == "literal_error":
-        value = repr(given)[:60]
-        near = difflib.get_close_matches(
-            str(given), text.replace("'", "").replace(" or ", ", ").removeprefix("Input should be ").split(", "), n=1
-        )
-        return f"{key}: {value} is not allowed; {text[0].lower()}{text[1:]}" + (f"; did you mean {near[0]!r}?" if near else "")
+        words = text.removeprefix("Input should be ")
+        near = difflib.get_close_matches(str(given), words.replace("'", "").replace(" or ", ", ").split(", "), n=1)
+        return f"{key}: {_yaml(given) or 'this'} is not allowed; write {words}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if (rule := _rule(kind)) is not None:
+        number = kind == "string_type" and isinstance(given, int | float) and not isinstance(given, bool)
+        quoted = f'; write "{given!s:.60}"' if number else ""
+        return " ".join(filter(None, (f"{key}:", _yaml(given), rule.format(**error.get("ctx", {}))))) + quoted
     if isinstance(given, dict | list):
         return f"{key}: {text[0].lower()}{text[1:]}"
     return f"{key}: {text[0].lower() if text.startswith('Input') else text[:1]}{text[1:]} (here: {given!r:.60})"

@@ -21,7 +21,7 @@ _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 _PercentageText = Annotated[str, Field(pattern=f"^{_PERCENTAGE.pattern}$")]
 
 
-def _reader(least: int) -> PlainValidator:
+def _reader(least: int, what: str) -> PlainValidator:
     def read(value: Any) -> int | Fraction:
         match = _PERCENTAGE.fullmatch(value.strip()) if isinstance(value, str) else None
         size = Fraction(match[1]) / 100 if match else value
@@ -30,7 +30,7 @@ def _reader(least: int) -> PlainValidator:
         if isinstance(size, int) and not isinstance(size, bool) and size >= least:
             return size
         rule = f"a count from {least} up, or a percentage {'from' if least == 0 else 'above'} 0 % up to 100 %"
-        raise PydanticCustomError("batches", "{value} is no batch size; write {rule}", {"value": repr(value)[:60], "rule": rule})
+        raise PydanticCustomError("batches", "{value} is no {what}; write {rule}", {"value": repr(value)[:60], "what": what, "rule": rule})
 
     return PlainValidator(read, json_schema_input_type=Annotated[int, Field(ge=least)] | _PercentageText)
 
@@ -39,10 +39,12 @@ def _said(size: int | Fraction) -> int | str:
     return size if isinstance(size, int) else f"{float(size * 100):.9f}".rstrip("0").rstrip(".") + " %"
 
 
-Size = Annotated[int | Fraction, _reader(1), PlainSerializer(_said)]
+Size = Annotated[int | Fraction, _reader(1, "batch size"), PlainSerializer(_said)]
 """A count, or an exact share of the pool; in YAML `2` or `25 %`."""
-Minimum = Annotated[int | Fraction, _reader(0), PlainSerializer(_said)]
+Minimum = Annotated[int | Fraction, _reader(0, "number of instances"), PlainSerializer(_said)]
 """The same, and 0: how many stay."""
+Tolerated = Annotated[int | Fraction, _reader(0, "number of failures"), PlainSerializer(_said)]
+"""The same of lanes that may fail."""
 
 Word = Literal["all", "by_zone", "by_update_domain", "canary", "halves"]
 

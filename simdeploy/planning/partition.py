@@ -65,8 +65,9 @@ def partition_problems(
     service = env.services[name]
     misplaced = list(_misplaced(name, service, partition, upgraded))
     yield from misplaced
-    if misplaced or (service.role == "datastore" and upgraded):
+    if service.role == "datastore" and upgraded:
         yield from _of_a_store(name, service, partition)
+    if misplaced or (service.role == "datastore" and upgraded):
         return
     cutting = cutting_keys(partition)
     if partition.blue_green and cutting:

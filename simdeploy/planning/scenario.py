@@ -9,12 +9,12 @@ import networkx as nx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from simdeploy.environment.durations import Duration
-from simdeploy.environment.models import Environment, Name, Version, did_you_mean
+from simdeploy.environment.models import Environment, Name, Version, did_you_mean, in_short
 from simdeploy.errors import InvalidDocument, Path, Problem
 from simdeploy.plan.plan import Release
 from simdeploy.plan.steps import Of
 from simdeploy.planning.base import Choice, Scenario
-from simdeploy.planning.batches import KEYS, Minimum, cut, cutting_keys, surging
+from simdeploy.planning.batches import KEYS, Tolerated, cut, cutting_keys, surging
 from simdeploy.planning.built_in import BUILT_IN, filled_in
 from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
 from simdeploy.planning.slices import Slices, slice_problems
@@ -36,7 +36,7 @@ class Strategy(Choice):
     slices: Slices | None = None
     """Instead of order: vertical slices, each of all tiers at once, one after the other: lists of machines, or one slice a
     zone, an update domain or a cell. Datastores go before them."""
-    max_failures: Minimum = 0
+    max_failures: Tolerated = 0
     """How many lanes may fail; strictly more abort the plan. A count, or a percentage of what `failures_of` says."""
     failures_of: Of = "batch"
     """Whose failures are counted after each batch: its own, as a percentage of its size; carried: all so far, still as a
@@ -219,11 +219,9 @@ def _problems(scenario: Upgrade) -> list[Problem]:
             found.append(Problem(here, f"no recipe says how a machine is patched: 'patch' is missing; {way_out}"))
         if name in scenario.to and services[name].role == "datastore":
             found.append(Problem(here, f"{name!r} is a datastore and cannot be migrated and patched in one plan; write two scenarios"))
-        found += [
-            Problem(here, f"{name!r} runs on {m!r}, which is hosted: its provider patches it; leave {name!r} out")
-            for m in services[name].on
-            if m in hosted
-        ]
+        provided = [m for m in services[name].on if m in hosted]
+        if provided:
+            found.append(Problem(here, f"{name!r} runs on {in_short(provided)}, hosted: the provider patches that; leave {name!r} out"))
     found += prefixed(blind_problems(scenario), ("checks",))
     for name, strategy in scenario.strategies.items():
         found += _strategy_problems(scenario, strategy, ("strategies", name))
@@ -263,6 +261,8 @@ def _strategy_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> li
             message = f"{name!r} is to be patched and writes to {stopped[name]!r}, whose offline migration stops all of it at once"
             found.append(Problem((*where, "services"), f"{message}; use another migration, or patch {name!r} in a scenario of its own"))
             continue
+        wrong = {p.path[-1] for p in found if p.path[:-1] == (*where, "services", name)}  # what is said of these suffices
+        partition = partition.model_copy(update={k: f.default for k, f in Partition.model_fields.items() if k in wrong})
         for action in recipes_needed(services[name], partition, name in scenario.to, name in scenario.patch, name in stopped):
             if action not in services[name].actions:
                 message = f"{name!r} has no recipe for {action!r}, which this strategy needs"

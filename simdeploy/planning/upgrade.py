@@ -55,17 +55,17 @@ def _main(build: Builder, scenario: Upgrade, strategy: Strategy) -> list[Migrati
             ends += data_layer.migrate(build, service, partition.migration, writers, begins)
         barrier = tuple(ends) or barrier
     build.stage = len(scenario.stages(strategy))
-    barrier = _slices(build, scenario, strategy, barrier)
+    barrier = _slices(build, scenario, strategy, barrier, scenario.patch)
     _finish(build, scenario, migrations, barrier)
     return migrations
 
 
-def _slices(build: Builder, scenario: Upgrade, strategy: Strategy, barrier: Barrier) -> Barrier:
-    services = scenario.sliced(strategy)
+def _slices(build: Builder, scenario: Upgrade, strategy: Strategy, barrier: Barrier, patched: Sequence[str]) -> Barrier:
+    services = [s for s in scenario.sliced(strategy) if s in scenario.to or s in patched]
     if strategy.slices is None or not services:
         return barrier
     partitions = {s: scenario.partition(strategy, s) for s in services}
-    return rollout(build, "slices", cut_slices(strategy.slices, services, build.env), partitions, barrier, scenario.patch)
+    return rollout(build, "slices", cut_slices(strategy.slices, services, build.env), partitions, barrier, patched)
 
 
 def _finish(build: Builder, scenario: Upgrade, migrations: Sequence[Migration], barrier: Barrier) -> None:
@@ -84,7 +84,6 @@ def _forward(build: Builder, scenario: Upgrade, strategy: Strategy, k: int, migr
     """
     build.section, build.round, build.batches = "forward", k, []
     build.fix_versions(k)
-    build.patched.clear()
     fix = Step(id=f"{build.phase('code')}/release/fix", duration=scenario.fix or ZERO)
     build.add(fix)
     barrier: Barrier = (fix.id,)
@@ -99,6 +98,6 @@ def _forward(build: Builder, scenario: Upgrade, strategy: Strategy, k: int, migr
                 ends += tier(build, service, partition, barrier, patched=False)
         barrier = tuple(ends) or barrier
     build.stage = len(scenario.stages(strategy))
-    barrier = _slices(build, scenario, strategy, barrier)
+    barrier = _slices(build, scenario, strategy, barrier, patched=())
     _finish(build, scenario, migrations, barrier)
     return build.batches

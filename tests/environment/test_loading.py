@@ -153,9 +153,9 @@ VALUE_FAULTS = {
     "unknown unit": ("20 req/s", "20 req/sec", "20 req/sec", "did you mean '20 req/s'?"),
     "other dimension": ("interval: 2 s", "interval: 2 GB", "2 GB", "unknown unit 'GB'"),
     "negative": ("interval: 2 s", "interval: -2 s", "-2 s", "not negative"),
-    "zero interval": ("interval: 2 s", "interval: 0 s", "0 s, fall", "greater than 0"),
+    "zero interval": ("interval: 2 s", "interval: 0 s", "0 s, fall", "interval: 0 must be above 0"),
     "percent over 100": ("p_fail: 1 %", "p_fail: 120 %", "120 %", "over 100 %"),
-    "word for a count": ("fall: 3", "fall: three", "three", "fall: input should be a valid integer"),
+    "word for a count": ("fall: 3", "fall: three", "three", "fall: 'three' must be a whole number"),
     "unknown role": ("role: datastore", "role: datastor", "datastor", "did you mean 'datastore'?"),
     "unknown distribution": ("{triangular:", "{triangle:", "duration: {tri", "no duration"),
     "falling triangle": ("[60 s, 120 s, 300 s]", "[60 s, 120 s, 30 s]", "duration: {tri", "must not fall"),
@@ -653,3 +653,65 @@ def test_an_anchor_that_is_used_twice_is_a_fault_or_fine_but_no_warning(tmp_path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loads_or_says_why(write(tmp_path / "anchors.yaml", text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("  - {name: w1, zone: a}", "  - {name: w1, zone: 5}", 'zone: 5 must be a text; write "5"'),
+        ("capacity: 20 req/s", "capacity: []", "capacity: [] is no number with a unit; write for example '90 req/s'"),
+        ("role: datastore", "role: null", "role: null is not allowed; write 'stateless'"),
+        ("role: datastore", "role: datastore\n    silent: 5", "silent: 5 must be true or false"),
+        ("- {kind: backup, every: 24 h, takes: 30 min}", "- 5", "copies[0]: 5 must be a mapping"),
+        ("- {kind: backup, every: 24 h, takes: 30 min}", "- {every: 24 h}", "copies[0]: does not say its 'kind'; add it"),
+        ("fall: 3", "fall: 0", "fall: 0 must be at least 1"),
+        ("    on: [db1]", "    on: [db1]\n    <<: {silent: true}", "merge keys ('<<') are not read; write the keys out"),
+    ],
+)
+def test_a_message_says_the_rule_in_words_of_the_file(faults_of, old, new, says):
+    (fault,) = faults_of(changed(SMALL, old, new))
+
+    assert says in fault.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("    order: [web]", "    max_failures: -1", "-1 is no number of failures"),
+        ("    order: [web]", "    slices: []", "slices: [] is empty; write at least 1"),
+        ("    order: [web]", "    slices: [[]]", "slices[0]: [] is empty"),
+        ("    order: [web]", "    checkpoints: [{after: end, checks: []}]", "checks: [] is empty"),
+        ("web: {batches: 1}", "web: {batches: 1, restore_on_abort: true}", "only a datastore that migrates is restored"),
+        ("web: {batches: 1}", "web: {batches: 1, back_up_first: true}", "only a datastore is backed up"),
+        ("web: {batches: 1}", "web: {batches: 1, hand_over: true}", "only a leader hands over"),
+    ],
+)
+def test_one_slip_in_a_strategy_is_one_fault(scenario_faults, old, new, says):
+    (fault,) = scenario_faults(changed(MIGRATION, old, new))
+
+    assert says in fault.message
+
+
+def test_what_many_machines_of_one_entry_have_wrong_is_said_once(faults_of):
+    counted = changed(SMALL, "  - {name: db1, zone: a}", '  - {name: db1, zone: a}\n  - {name: "x{n}", count: 40, repair: 4 h}')
+    (fault,) = faults_of(counted)
+
+    assert "'x1' has a repair and never dies" in fault.message and "(and so 39 more that this entry stands for)" in fault.message
+
+
+def test_a_long_list_of_names_says_how_many_more_there_are(faults_of):
+    machines = "".join(f"\n  - {{name: m{i}}}" for i in range(9))
+    text = changed(SMALL, "  - {name: db1, zone: a}", f"  - {{name: db1, zone: a}}{machines}")
+    (fault,) = faults_of(changed(text, "on: [db1]", "on: [QQ]"))
+
+    assert "there are w1, w2, db1, m0, m1, m2, m3, m4 and 4 more" in fault.message
+
+
+def test_a_path_is_shown_without_detours(tmp_path):
+    (tmp_path / "bad").mkdir()
+    write(tmp_path / "env.yaml", changed(SMALL, "fall: 3", "fall: 0"))
+    text = changed(MIGRATION, "environment: small.yaml", "environment: bad/../env.yaml")
+
+    with pytest.raises(FileError) as caught:
+        load_scenario(write(tmp_path / "up.yaml", text))
+    assert {str(tmp_path / "env.yaml")} == {f.file for f in caught.value.faults}

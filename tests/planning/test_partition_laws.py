@@ -145,6 +145,12 @@ def test_who_is_away_at_one_time_goes_in_one_batch(path):
         check_course(scenario, plan)
 
 
+def upgradable(env: Environment) -> list[str]:
+    """The services with a recipe for a new version and for leaving behind a drain, and the stores with one for a new schema."""
+    actions = {name: service.actions.keys() for name, service in env.services.items()}
+    return [name for name, own in actions.items() if {"drain", "install"} <= own or {"migrate", "expand"} & own]
+
+
 @pytest.mark.parametrize("path", list(environments()), ids=name_of)
 def test_every_built_in_strategy_that_fits_leaves_every_instance_new_and_serving(path):
     env = load_environment(path)

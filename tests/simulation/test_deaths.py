@@ -200,7 +200,7 @@ def test_machines_that_are_counted_share_their_times_and_a_plan_keeps_them(tmp_p
 @pytest.mark.parametrize(
     ("machine", "words"),
     [
-        ("{name: sql1, mtbf: 0 s}", "greater than 0"),
+        ("{name: sql1, mtbf: 0 s}", "must be above 0"),
         ("{name: sql1, mtbf: 90}", "mtbf"),
         ("{name: sql1, repair: 4 h}", "give it an mtbf or drop the repair"),
     ],
