@@ -61,7 +61,7 @@ def _main(build: Builder, scenario: Upgrade, strategy: Strategy) -> list[Migrati
 
 
 def _slices(build: Builder, scenario: Upgrade, strategy: Strategy, barrier: Barrier, patched: Sequence[str]) -> Barrier:
-    services = [s for s in scenario.sliced(strategy) if s in scenario.to or s in patched]
+    services = tuple(s for s in scenario.sliced(strategy) if s in scenario.to or s in patched)
     if strategy.slices is None or not services:
         return barrier
     partitions = {s: scenario.partition(strategy, s) for s in services}
