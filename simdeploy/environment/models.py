@@ -20,7 +20,7 @@ from simdeploy.environment.demand import Demand
 from simdeploy.environment.durations import ZERO, Duration
 from simdeploy.errors import InvalidDocument
 from simdeploy.tables import html_table
-from simdeploy.units import Bytes, Fraction, PerSecond, Seconds
+from simdeploy.units import Bytes, BytesPerSecond, Fraction, PerSecond, Seconds
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -163,6 +163,10 @@ class Backup(Frozen):
     """From its begin to its end."""
     consistent_at: Literal["start", "end"] = "start"
     """The moment whose state it holds: of a dump its start, of a base backup its end."""
+    on: Name | None = None
+    """The machine on which it is kept, and with which it is lost; by default out of every disaster's reach."""
+    zone: Name | None = None
+    """The zone in which it is kept: it is lost when all machines of the zone are; by default out of every disaster's reach."""
 
 
 class LogArchive(Frozen):
@@ -174,6 +178,10 @@ class LogArchive(Frozen):
     """The archive time-out. Without it a quiet store closes no segment, so its exposure has no bound."""
     ships_in_s: Seconds = Field(alias="ships_in")
     """From the end of a segment until it is away."""
+    on: Name | None = None
+    """The machine on which it is kept, and with which it is lost; by default out of every disaster's reach."""
+    zone: Name | None = None
+    """The zone in which it is kept: it is lost when all machines of the zone are; by default out of every disaster's reach."""
 
 
 class Standby(Frozen):
@@ -183,6 +191,8 @@ class Standby(Frozen):
     """The other instances follow the primary."""
     lag_s: Seconds = Field(default=0.0, alias="lag")
     """How far they are behind; 0 = synchronous."""
+    delay_s: Seconds = Field(default=0.0, alias="delay")
+    """How long after a write they apply it, on purpose: what is noticed to be wrong before then can be left out."""
 
 
 Copy = Annotated[Backup | LogArchive | Standby, Field(discriminator="kind")]
@@ -195,8 +205,29 @@ class Store(Frozen):
     """What it holds."""
     writes_per_s: PerSecond | None = Field(default=None, alias="writes")
     """Acknowledged writes; by default one for each request served."""
+    restore_rate: BytesPerSecond | None = Field(default=None, gt=0)
+    """How fast a copy of it is read back."""
+    log_rate: BytesPerSecond | None = None
+    """How much log it writes, on average."""
+    replay_rate: BytesPerSecond | None = Field(default=None, gt=0)
+    """How fast its log is replayed."""
     copies: tuple[Copy, ...] = ()
     """How it is protected."""
+
+    @property
+    def mean_replay_s(self) -> float:
+        """How long the log is replayed after a restore, in the mean over its copies' schedules [s]; 0 where the rates are not stated.
+
+        An archive is replayed from the newest backup on, T/2 + d old (one that is consistent at its end T/2), up to its own
+        exposure s + a/2. A delayed standby has its delay to replay. The longer of the two counts.
+        """
+        if self.log_rate is None or self.replay_rate is None:
+            return 0.0
+        backups = [c.every_s / 2 + (c.takes_s if c.consistent_at == "start" else 0.0) for c in self.copies if isinstance(c, Backup)]
+        archives = [c.ships_in_s + c.closes_every_s / 2 for c in self.copies if isinstance(c, LogArchive) and c.closes_every_s is not None]
+        log_s = min(backups) - min(archives) if backups and archives else 0.0
+        delays = [c.delay_s for c in self.copies if isinstance(c, Standby)]
+        return max(log_s, *delays, 0.0) * self.log_rate / self.replay_rate
 
 
 TAKING = ("drain", "await_idle", "stop")

@@ -92,7 +92,16 @@ def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
             (*where, "leader"),
             f"{name!r} is led by {service.leader!r}, on which it does not run; {did_you_mean(service.leader, list(service.on))}",
         )
-    standbys = [c for c in (service.store.copies if service.store else ()) if isinstance(c, Standby)]
+    copies = service.store.copies if service.store else ()
+    machines, zones = [m.name for m in env.machines], sorted({m.zone for m in env.machines if m.zone is not None})
+    for j, copy in enumerate(copies):
+        if isinstance(copy, Standby):
+            continue
+        for key, kept, known, what in (("on", copy.on, machines, "machine"), ("zone", copy.zone, zones, "zone of a machine")):
+            if kept is not None and kept not in known:
+                message = f"a {copy.kind} of {name!r} is kept {'on' if key == 'on' else 'in'} {kept!r}, which is no {what}"
+                add((*where, "store", "copies", j, key), f"{message}; {did_you_mean(kept, known)}")
+    standbys = [c for c in copies if isinstance(c, Standby)]
     if standbys and len(service.on) < 2:
         add((*where, "store", "copies"), f"{name!r} has a standby and runs on one machine; name a second machine or drop the standby")
 

@@ -28,6 +28,9 @@ class Verb(NamedTuple):
     meaning: str
 
 
+COPIES = ("backup", "standby")
+"""What a restore may name: periodic copies (backups, log archives, recovery points), or standbys; by default the best of both."""
+
 VERBS: dict[str, Verb] = {
     "drain": Verb(("instance",), "mode", True, "takes nothing new, finishes what it has"),
     "out": Verb(("instance",), "mode", True, "is off the balancer and serves nothing"),
@@ -40,7 +43,7 @@ VERBS: dict[str, Verb] = {
     "schema": Verb(("service", "version"), "schema", False, "the store has this schema"),
     "lead": Verb(("service", "instance?"), "leader", False, "is led by this instance; null: between two leaders"),
     "point": Verb(("service",), "recovery point", False, "could be restored to the moment this step began"),
-    "restore": Verb(("service", "copy?"), "timeline", False, "holds what its best surviving copy held"),
+    "restore": Verb(("service", "copy?"), "timeline", False, "holds what its best surviving copy (of one kind) held"),
     "split": Verb(("service",), "split", False, "every serving instance of the store takes writes of its own"),
     "join": Verb(("service",), "split", False, "the store has one primary again"),
     "rewind": Verb(("service", "step"), "timeline", False, "holds what the best copy of the time before that step held"),
@@ -65,6 +68,11 @@ def _checked(value: Any) -> Any:
         if kind == "weight" and not (isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= sys.float_info.max):
             rule = "{value} has the weight {weight}; a weight is a finite number that is not negative, and 1 is normal"
             raise PydanticCustomError("effect", rule, {"value": repr(value)[:60], "weight": repr(given)[:30]})
+        if kind == "copy?" and given is not None and given not in COPIES:
+            rule = "{value} restores from {copy}, which is no kind of copy; it takes {kinds}, or null for the best that survives"
+            raise PydanticCustomError(
+                "effect", rule, {"value": repr(value)[:60], "copy": repr(given)[:30], "kinds": " or ".join(map(repr, COPIES))}
+            )
         if kind != "weight" and isinstance(given, float):
             raise PydanticCustomError(
                 "effect",

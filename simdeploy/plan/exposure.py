@@ -1,22 +1,27 @@
 """How much data would be lost: E(t) = t - R(t), R(t) the latest instant up to which every write could be recovered.
 
-A store left alone has only its schedule: backups, archived log segments, a standby. A plan changes that where a
-standby stops following, or where a step makes a recovery point of its own.
+A store left alone has only its schedule: backups, archived log segments, standbys. A run changes that where a standby
+stops following, a step makes a recovery point of its own, a machine dies with what is kept on it, or a restore begins
+a new timeline.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from simdeploy.environment.models import Backup, LogArchive, Standby, Store
+from simdeploy.environment.models import Backup, Copy, LogArchive, Standby, Store
+from simdeploy.plan.layout import Fate, Site
 from simdeploy.plan.state import StoreEvent
 
 JUST_BEFORE_S = 1e-6
 """What counts as just before a jump: wide enough that rounding does not reach past it."""
 LOOKED_AT = 32
 """Of very many jumps of a periodic copy, so many first and last ones are looked at: those between are like them."""
+KINDS = {None: ("backup", "archive", "standby"), "backup": ("backup", "archive"), "standby": ("standby",)}
+"""What a restore may name -> the kinds of copies that it takes."""
+NOBODY: frozenset[int] = frozenset()
 
 
 class Phases(NamedTuple):
@@ -35,15 +40,20 @@ def recoverable_until(store: Store, at_s: float, phases: Phases, wanted_until_s:
     its start (or end); a log segment that closes at phase + k * a is away s later. So at a random moment the
     exposure is U(d, d + T), or U(s, s + a).
     """
-    latest = -math.inf
-    for copy in store.copies:
-        if isinstance(copy, Backup):
-            after_s = copy.takes_s if copy.consistent_at == "end" else 0.0
-            start = _latest(copy.every_s, phases.backup, min(at_s - copy.takes_s, wanted_until_s - after_s))
-            latest = max(latest, start + after_s)
-        elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-            latest = max(latest, min(_latest(copy.closes_every_s, phases.archive, at_s - copy.ships_in_s), wanted_until_s))
-    return latest
+    return max([-math.inf, *(_periodic(copy, phases, at_s, wanted_until_s) for copy in store.copies)])
+
+
+def _periodic(copy: Copy, phases: Phases, seen_s: float, wanted_s: float, since_s: float = -math.inf, next_s: float = math.inf) -> float:
+    """Up to when one periodic copy held at *seen_s* what was wanted, by what started on the timeline [since, next); -inf: nothing."""
+    if isinstance(copy, Backup):
+        after_s = copy.takes_s if copy.consistent_at == "end" else 0.0
+        start = _latest(copy.every_s, phases.backup, min(seen_s - copy.takes_s, wanted_s - after_s))
+        return start + after_s if start >= since_s else -math.inf
+    if isinstance(copy, LogArchive) and copy.closes_every_s is not None:
+        closed = _latest(copy.closes_every_s, phases.archive, min(seen_s - copy.ships_in_s, next_s + copy.closes_every_s))
+        held = min(closed, wanted_s)
+        return held if closed - copy.closes_every_s >= since_s and held >= since_s else -math.inf
+    return -math.inf
 
 
 def _latest(period_s: float, phase: float, at_s: float) -> float:
@@ -54,105 +64,211 @@ def _latest(period_s: float, phase: float, at_s: float) -> float:
 
 def lag_s(store: Store) -> float | None:
     """How far standbys are behind [s], None where the store has none."""
-    return next((c.lag_s for c in store.copies if isinstance(c, Standby)), None)
+    return min((c.lag_s for c in store.copies if isinstance(c, Standby)), default=None)
+
+
+class Held(NamedTuple):
+    """What could be restored from one copy: every write up to a moment. The larger one is the better one."""
+
+    until_s: float
+    applied_s: float
+    """The log from here to `until_s` has to be replayed."""
+    kind: str
+    fate: Fate
+
+
+NOTHING = Held(-math.inf, -math.inf, "backup", ())
+
+
+class _Timeline(NamedTuple):
+    since_s: float
+    came_to_s: float
+    """Up to when the timeline before was restored; what was written on it later is no part of this one."""
+    base: Held
+    """With what it began, as long as the copy is there from which that came."""
+
+
+class _Span(NamedTuple):
+    """How long one standby followed."""
+
+    line: int
+    """The position of the timeline."""
+    joined_s: float
+    """Since when it held this timeline."""
+    since_s: float
+    until_s: float = math.inf
+
+
+class History:
+    """What could be recovered of one store at any moment of a run: a fold over its events, in order."""
+
+    def __init__(self, store: Store, events: Sequence[StoreEvent], site: Site, phases: Phases) -> None:
+        self._store, self._site, self._phases = store, site, phases
+        self._fates = site.fates or ((),) * len(store.copies)
+        self._standbys = [c for c in store.copies if isinstance(c, Standby)]
+        self._timelines = [_Timeline(-math.inf, -math.inf, NOTHING)]
+        self._spans = {i: [_Span(0, -math.inf, -math.inf)] for i in site.standbys}
+        self._following: Collection[int] = site.standbys
+        self._points: list[tuple[float, float]] = []
+        self._deaths: list[tuple[float, Collection[int]]] = []
+        self.losses: list[tuple[float, float]] = []
+        """Of each loss (R that it came to, the moment writing stopped)."""
+        self.replay_s = 0.0
+        """How many seconds of log the latest restore leaves to be replayed."""
+        for event in events:
+            if event.kind == "standbys":
+                self._follow(event.at_s, event.who)
+            elif event.kind == "machines":
+                self._deaths.append((event.at_s, event.who))
+            elif event.kind == "point":
+                self._points.append((event.at_s, event.dated_s))
+            elif event.kind == "failover":
+                self.losses.append((event.dated_s - (lag_s(store) or 0.0), event.dated_s))
+            else:
+                self._restore(event)
+
+    def _follow(self, at_s: float, who: Collection[int]) -> None:
+        for i in self._following:
+            if i not in who:
+                self._leave(i, at_s)
+        for i in who:
+            if i not in self._following:  # one that served all along does not follow a new timeline
+                spans, line = self._spans.setdefault(i, []), len(self._timelines) - 1
+                joined_s = spans[-1].joined_s if spans and spans[-1].line == line else at_s
+                spans.append(_Span(line, joined_s, at_s))
+        self._following = who
+
+    def _leave(self, i: int, at_s: float) -> None:
+        last = self._spans[i][-1]
+        if last.until_s == math.inf:
+            self._spans[i][-1] = last._replace(until_s=at_s)
+
+    def _restore(self, event: StoreEvent) -> None:
+        stopped_s, dead = event.dated_s, self._deaths[-1][1] if self._deaths else NOBODY
+        held = self.best(stopped_s, stopped_s, dead, event.until_s, KINDS[event.copy])
+        if held.kind == "archive":
+            base = self.best(stopped_s, stopped_s, dead, held.until_s, ("backup",))
+            cycle_s = max((c.every_s + c.takes_s for c in self._store.copies if isinstance(c, Backup)), default=0.0)
+            applied_s = base.applied_s if base.applied_s > -math.inf else held.until_s - cycle_s  # no backup is left to start from
+            held = held._replace(applied_s=applied_s, kind="backup")
+        self.losses.append((held.until_s, stopped_s))
+        self.replay_s = held.until_s - held.applied_s if held.until_s > -math.inf else 0.0
+        for i in self._following:
+            self._leave(i, event.at_s)
+        base = Held(event.at_s, event.at_s - self.replay_s, held.kind, held.fate)
+        self._timelines.append(_Timeline(event.at_s, held.until_s, base))
+
+    def best(
+        self, seen_s: float, at_s: float, dead: Collection[int], wanted_s: float = math.inf, kinds: tuple[str, ...] = KINDS[None]
+    ) -> Held:
+        """The best that could be restored of a store that is lost at *at_s*, of what there was at *seen_s*, without what is *dead*.
+
+        What was written after *wanted_s* is not wanted. NOTHING where no copy is left.
+        """
+        found, next_s = NOTHING, math.inf
+        for line in range(len(self._timelines) - 1, -1, -1):
+            since_s, came_to_s, _ = self._timelines[line]
+            if since_s > seen_s:
+                continue
+            for held in self._held(line, next_s, seen_s, at_s, wanted_s, kinds):
+                if held > found and not (dead and _is_lost(held.fate, dead)):
+                    found = held
+            next_s, wanted_s = since_s, min(wanted_s, came_to_s)
+            if wanted_s == -math.inf:
+                break
+        return found
+
+    def _held(self, line: int, next_s: float, seen_s: float, at_s: float, wanted_s: float, kinds: tuple[str, ...]) -> Iterator[Held]:
+        """What each copy holds of one timeline, which another followed at *next_s*."""
+        since_s, came_to_s, base = self._timelines[line]
+        if "backup" in kinds:
+            for made_s, dated_s in self._points:
+                if made_s <= seen_s and dated_s <= wanted_s and since_s <= dated_s < next_s:
+                    yield Held(dated_s, dated_s, "backup", ())
+        if came_to_s <= wanted_s and since_s > -math.inf and base.kind in kinds:
+            yield base._replace(until_s=min(base.until_s, wanted_s))
+        for copy, fate in zip(self._store.copies, self._fates, strict=True):
+            kind = copy.kind if copy.kind != "log_archive" else "archive"
+            if kind in kinds and kind != "standby":
+                until_s = _periodic(copy, self._phases, seen_s, wanted_s, since_s, next_s)
+                yield Held(until_s, until_s if kind == "backup" else -math.inf, kind, fate)
+        if "standby" in kinds and self._standbys:
+            yield from self._followed(line, seen_s, at_s, wanted_s)
+
+    def _followed(self, line: int, seen_s: float, at_s: float, wanted_s: float) -> Iterator[Held]:
+        """What each standby holds: all up to its lag, or, where the last was not wanted, what it had not applied yet."""
+        for i, spans in self._spans.items():
+            span = next((x for x in reversed(spans) if x.since_s <= seen_s), None)
+            if span is None or span.line != line:
+                continue
+            until_s, fate = min(at_s, span.until_s), ((self._site.machine_of[i],),)
+            for copy in self._standbys:
+                if wanted_s == math.inf or (copy.delay_s > until_s - wanted_s and span.joined_s <= wanted_s):
+                    held_s = min(wanted_s, until_s - copy.lag_s)
+                    yield Held(held_s, min(held_s, until_s - copy.delay_s), "standby", fate)
+
+    def recoverable(self, seen_s: float, at_s: float) -> float:
+        """R(t) at *at_s*, by what there was at *seen_s*."""
+        dead = next((who for moment, who in reversed(self._deaths) if moment <= seen_s), NOBODY)
+        return self.best(seen_s, at_s, dead).until_s
+
+
+def _is_lost(fate: Fate, dead: Collection[int]) -> bool:
+    return any(all(machine in dead for machine in group) for group in fate)
 
 
 class Risk(NamedTuple):
     """What a run did to the data of one store."""
 
     data_loss_s: float
-    lost_s: float | None
-    """The moment writing stopped before the loss; None without one."""
+    """The largest loss."""
+    losses: list[tuple[float, float]]
+    """Of each loss (R that it came to, the moment writing stopped)."""
     added_exposure_s: float
     exposure_max_s: float
     """The largest E(t) while the plan ran; inf where nothing bounds it."""
 
 
-def risk(store: Store, events: list[StoreEvent], standbys: int, end_s: float, phases: Phases, makespan_s: float | None = None) -> Risk:
-    """What *events* did to a store that *standbys* other instances followed at the start, up to *end_s*.
+def risk(store: Store, events: Sequence[StoreEvent], site: Site, end_s: float, phases: Phases, makespan_s: float | None = None) -> Risk:
+    """What *events* did to a store up to *end_s*.
 
     The largest exposure is that of [0, *makespan_s*] (by default to *end_s* too).
     """
-    loss, lost_at_s = 0.0, None
-    lag = lag_s(store)
-    followed: list[tuple[float, float, bool]] = []
-    since, following = 0.0, standbys > 0
-    points: list[tuple[float, float]] = []
-    for event in events:
-        if event.kind == "standbys":
-            if (event.value > 0) != following:
-                followed.append((since, event.at_s, following))
-                since, following = event.at_s, event.value > 0
-        elif event.kind == "point":
-            points.append((event.at_s, event.value))
-        elif event.kind == "failover":
-            loss, lost_at_s = max(loss, lag or 0.0), event.value
-        else:
-            until_s = math.inf if event.until_s is None else event.until_s
-            made = [dated for at, dated in points if at <= event.value and dated <= until_s]
-            if lag is not None and standbys and event.until_s is None:  # a standby has followed whatever was not wanted
-                start, _, on = [x for x in (*followed, (since, math.inf, following)) if x[0] <= event.value][-1]
-                made.append((event.value if on else start) - lag)
-            best = max([recoverable_until(store, event.value, phases, until_s), *made])
-            loss, lost_at_s = max(loss, event.value - best), event.value
-            points.append((event.at_s, event.at_s))
-    followed.append((since, end_s, following))
-    added = (
-        max((_added(store, a, b, lag, points, phases) for a, b, on in followed if not on), default=0.0)
-        if lag is not None and standbys
-        else 0.0
-    )
-    return Risk(loss, lost_at_s, added, _largest(store, followed, lag, points, phases, end_s if makespan_s is None else makespan_s))
+    history = History(store, events, site, phases)
+    loss_s = max((stopped_s - until_s for until_s, stopped_s in history.losses), default=0.0)
+    last_s = end_s if makespan_s is None else makespan_s
+    largest = max(t - history.recoverable(t - JUST_BEFORE_S, t) for t in _moments(store, events, phases, last_s) if t > 0 or t == last_s)
+    return Risk(loss_s, history.losses, _added(store, events, site, end_s, phases, history), largest)
 
 
-def _largest(
-    store: Store,
-    followed: list[tuple[float, float, bool]],
-    lag: float | None,
-    points: list[tuple[float, float]],
-    phases: Phases,
-    end_s: float,
-) -> float:
-    """The largest t - R(t) in [0, *end_s*]: just before some R jumps, or at the end."""
+def _added(store: Store, events: Sequence[StoreEvent], site: Site, end_s: float, phases: Phases, history: History) -> float:
+    """The largest R of the store left alone minus R of the run, in [0, end]: just before one of them jumps, or just then."""
+    lag = lag_s(store) if site.standbys else None
+    if not any(e.kind in ("restored", "machines") or (lag is not None and e.kind == "standbys" and not e.who) for e in events):
+        return 0.0  # somebody followed all the time, and nothing was lost
 
-    def exposure(t: float) -> float:
-        latest = [recoverable_until(store, t - JUST_BEFORE_S, phases), *(dated for at, dated in points if at < t)]
-        if lag is not None:
-            latest += [min(t, b) - lag for a, b, on in followed if on and (a < t or a == 0)]  # a standby keeps what it had when it stopped
-        return t - max(latest)
+    def added(seen_s: float, at_s: float) -> float:
+        alone = max(recoverable_until(store, seen_s, phases), -math.inf if lag is None else at_s - lag)
+        return alone - history.recoverable(seen_s, at_s) if alone > -math.inf else 0.0
 
-    jumps = [b for _, b, _ in followed if b < end_s] + [at for at, _ in points if at < end_s]
-    jumps += _schedule(store, phases, 0.0, end_s)
-    return max(exposure(t) for t in [*jumps, end_s] if t > 0 or t == end_s)
+    moments = _moments(store, events, phases, end_s)
+    return max(0.0, *(added(t - JUST_BEFORE_S, t) for t in moments), *(added(t, t) for t in moments[:-1]))
 
 
-def _schedule(store: Store, phases: Phases, a: float, b: float) -> list[float]:
-    """The moments in (a, b) at which a periodic copy becomes of use."""
-    moments: list[float] = []
-    for copy in store.copies:
-        if isinstance(copy, Backup):
-            moments += _moments(copy.every_s, phases.backup, copy.takes_s, a, b)
-        elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-            moments += _moments(copy.closes_every_s, phases.archive, copy.ships_in_s, a, b)
-    return moments
+def _moments(store: Store, events: Sequence[StoreEvent], phases: Phases, end_s: float) -> list[float]:
+    """The moments in [0, end) at which some R may jump, in order; then the end."""
+    changes = sorted({0.0, *(e.at_s for e in events if e.at_s < end_s)})
+    found = set(changes)
+    for a, b in zip(changes, [*changes[1:], end_s], strict=True):
+        for copy in store.copies:
+            if isinstance(copy, Backup):
+                found.update(_jumps(copy.every_s, phases.backup, copy.takes_s, a, b))
+            elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
+                found.update(_jumps(copy.closes_every_s, phases.archive, copy.ships_in_s, a, b))
+    return [*sorted(t for t in found if t < end_s), end_s]
 
 
-def _added(store: Store, a: float, b: float, lag: float, points: list[tuple[float, float]], phases: Phases) -> float:
-    """The largest R of the store left alone minus R under the plan while no standby follows, in [a, b].
-
-    Left alone R = t - lag rises; under the plan R is what the standby had at *a*, or a newer copy or point. Their
-    distance is largest just before the plan's R jumps, or at *b*.
-    """
-
-    def under_plan(t: float, before: bool) -> float:
-        made: Callable[[float], bool] = (lambda at: at < t) if before else (lambda at: at <= t)
-        return max([a - lag, recoverable_until(store, t - JUST_BEFORE_S if before else t, phases)] + [d for at, d in points if made(at)])
-
-    jumps = [at for at, _ in points if a < at < b] + _schedule(store, phases, a, b)
-    return max(0.0, max(t - lag - under_plan(t, before=True) for t in [*jumps, b]))
-
-
-def _moments(period_s: float, phase: float, after_s: float, a: float, b: float) -> list[float]:
+def _jumps(period_s: float, phase: float, after_s: float, a: float, b: float) -> list[float]:
     """The moments in (a, b) at which one periodic copy becomes of use."""
     first = _latest(period_s, phase, a - after_s) + after_s + period_s
     count = max(0, math.ceil((b - first) / period_s))

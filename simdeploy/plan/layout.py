@@ -8,9 +8,10 @@ cost the same, so what is known about one is kept for the next, across replicati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from simdeploy.environment.models import Environment
+from simdeploy.environment.models import Copy, Environment, Standby
 from simdeploy.plan.effects import Effect
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import ROLLBACK, Step
@@ -27,6 +28,9 @@ Operation = tuple[int, int, Any]
 
 LEADING = ("leader_elected", "datastore")
 
+Fate = tuple[tuple[int, ...], ...]
+"""Groups of machines, by position: what shares their fate is lost while all of one group are dead."""
+
 
 class Condition(NamedTuple):
     """How an instance stands, what it runs, what share of its capacity is left and how much its balancer favours it."""
@@ -35,6 +39,17 @@ class Condition(NamedTuple):
     version: str | int
     factor: float
     weight: float = 1.0
+
+
+class Site(NamedTuple):
+    """Where a store and its copies are."""
+
+    standbys: tuple[int, ...] = ()
+    """Instances that follow at the start, by position."""
+    machine_of: Sequence[int] = ()
+    """Of each instance: its machine."""
+    fates: tuple[Fate, ...] = ()
+    """Of each copy; standbys have none as such, since each shares that of its own machine."""
 
 
 class Signature:
@@ -113,12 +128,16 @@ class Layout:
         """Of each mode: code of a condition -> code of the same one in that mode."""
         self._number_pools(env)
         self._start()
+        self.sites = {s: self._site(env, s, service.store.copies) for s, service in enumerate(self.services) if service.store is not None}
+        """Of each store: where it and its copies are."""
         self._merge(env.machines)
         self.begin = [self._compile(step, step.begin) for step in plan.steps]
         self.end = [self._compile(step, step.end) for step in plan.steps]
         self.slow = [tuple((self.index[i], factor) for i, factor in step.slow) for step in plan.steps]
         self.draining = {k: self.index[step.target] for k, step in enumerate(plan.steps) if step.until_idle}
         """Steps that last until their target's last request has ended -> the target."""
+        self.replaying = {k: self.service_index[step.replays] for k, step in enumerate(plan.steps) if step.replays}
+        """Steps that last until the log is replayed -> the store."""
         self.joins = {k for k, step in enumerate(plan.steps) if any(effect[0] == "join" for effect in (*step.begin, *step.end))}
         self.brought = self._brought()
         """(service, version) -> the part of the plan, main section or forward round, that brings it first."""
@@ -168,6 +187,18 @@ class Layout:
             serving = [i for i in members if self.conditions[self.start_codes[i]].mode == SERVING]
             leader = self.index[named] if named else next(iter(serving), None)
             self.start_leaders.append(leader if self.leading[s] else None)
+
+    def _site(self, env: Environment, s: int, copies: tuple[Copy, ...]) -> Site:
+        standbys = [i for i in self.members[s] if i != self.start_leaders[s] and self.conditions[self.start_codes[i]].mode == SERVING]
+        fates: list[Fate] = []
+        for copy in copies:
+            groups: list[tuple[int, ...]] = []
+            if not isinstance(copy, Standby) and copy.on is not None:
+                groups.append((env.machine_index[copy.on],))
+            if not isinstance(copy, Standby) and copy.zone is not None:
+                groups.append(tuple(k for k, machine in enumerate(env.machines) if machine.zone == copy.zone))
+            fates.append(tuple(groups))
+        return Site(tuple(standbys), self.machine_of, tuple(fates))
 
     def _merge(self, machines: tuple[Any, ...]) -> None:
         """Put like instances into classes: `group` of each, and what each class is."""

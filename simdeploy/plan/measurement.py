@@ -308,19 +308,22 @@ def _data(plan: Plan, book: FactBook, run: Run, phases: Mapping[str, Phases]) ->
     for s, service in enumerate(layout.services):
         if service.store is None:
             continue
-        leader = layout.start_leaders[s]
-        standbys = sum(i != leader and layout.conditions[layout.start_codes[i]].mode == 5 for i in layout.members[s])
         events = [e for e in run.store_events if e.service == s]
-        one = risk(service.store, events, standbys, run.end_s, phases[layout.service_names[s]], run.makespan_s)
+        one = risk(service.store, events, layout.sites[s], run.end_s, phases[layout.service_names[s]], run.makespan_s)
         loss, added = max(loss, one.data_loss_s), max(added, one.added_exposure_s)
         exposure = max(exposure, one.exposure_max_s)
-        if one.lost_s is not None:
-            writes += _writes(service.store.writes_per_s, run, book, one.lost_s - one.data_loss_s, one.lost_s)
+        counted_s = -math.inf
+        for until_s, stopped_s in sorted(one.losses):
+            if stopped_s > counted_s:  # what was lost before is not lost again
+                writes += _writes(service.store.writes_per_s, run, book, max(until_s, counted_s), stopped_s)
+                counted_s = stopped_s
     return loss, writes, added, exposure
 
 
 def _writes(rate_per_s: float | None, run: Run, book: FactBook, since_s: float, until_s: float) -> float:
     """Writes acknowledged in (since, until]; before the plan's start the first state is taken to have lasted."""
+    if rate_per_s == 0.0:
+        return 0.0
     if rate_per_s is not None or math.isinf(until_s - since_s):
         return (rate_per_s if rate_per_s is not None else 1.0) * (until_s - since_s)
     total = 0.0
@@ -391,6 +394,8 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
         state.elected(services[subject], state.vote(services[subject]), at_s)
     elif kind == "expired":
         state.expired(services[subject], state.lease(services[subject]))
+    elif kind == "corrupted":
+        state.corrupted(services[subject], at_s)
     elif kind == "crashed":
         state.crashed(machines[subject], at_s)
     elif kind == "repaired":

@@ -30,6 +30,8 @@ def number(metric: str, value: float | None) -> str:
 def _takes(step: Step) -> str:
     if step.until_idle:
         return f"until idle, at most {format_s(step.timeout_s or 0.0)}"
+    if step.replays:
+        return f"until the log of {step.replays} is replayed"
     return "-" if step.kind == "judge" else str(step.duration)
 
 

@@ -16,7 +16,7 @@ import networkx as nx
 from pydantic import ValidationError, model_validator
 
 from simdeploy.environment.base import Frozen
-from simdeploy.environment.durations import ZERO
+from simdeploy.environment.durations import ZERO, fixed
 from simdeploy.environment.models import Environment, did_you_mean
 from simdeploy.errors import InvalidDocument, PlanError
 from simdeploy.plan.effects import VERBS
@@ -63,6 +63,13 @@ class Crash(Frozen):
     """None = it never returns."""
 
 
+class Corruption(Frozen):
+    """Something wrong is written to a store at a known moment; a restore then wants nothing that was written later."""
+
+    store: str
+    at_s: Seconds
+
+
 class Source(Frozen):
     """Where a plan came from."""
 
@@ -99,6 +106,7 @@ class Plan(Frozen):
     on_abort: Literal["rollback", "halt"] = "halt"
     release: Release = Release()
     crashes: tuple[Crash, ...] = ()
+    corruptions: tuple[Corruption, ...] = ()
     after_crash: Literal["retry", "abort"] = "retry"
     """What becomes of a step whose machine dies: attempted again when it is back, or the plan aborts."""
     disaster_at_s: Seconds | None = None
@@ -138,14 +146,19 @@ class Plan(Frozen):
         """The steps as a DAG of ids: u -> v means that v begins after u has ended; each edge is weighted by u's mean [s]."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(s.id for s in self.steps)
-        mean = {s.id: s.mean_s for s in self.steps}
+        mean = self._means_s()
         graph.add_edges_from((u, s.id, {"weight": mean[u]}) for s in self.steps for u in (*s.needs, *s.after))
         return graph
+
+    def _means_s(self) -> dict[str, float]:
+        """The mean of each step [s]; a replay takes what it does in the mean over the schedules of the store's copies."""
+        replays = {n: {"duration": fixed(s.store.mean_replay_s)} for n, s in self.environment.services.items() if s.store is not None}
+        return {s.id: s.model_copy(update=replays[s.replays]).mean_s if s.replays else s.mean_s for s in self.steps}
 
     def critical_path_s(self) -> float:
         """The longest path at mean durations [s]: the main section, every forward round and the rollback, one after the other."""
         total, whole = 0.0, self.graph()
-        mean = {s.id: s.mean_s for s in self.steps}
+        mean = self._means_s()
         for part in sorted({s.part for s in self.steps}):
             ended: dict[str, float] = {}
             graph = whole.subgraph(s.id for s in self.steps if s.part == part)
@@ -202,6 +215,8 @@ def _check_steps(plan: Plan) -> Iterator[str]:
             yield f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither"
         if step.until_idle:
             yield from _check_drain(plan, step)
+        if step.replays:
+            yield from _check_replay(plan, step)
         if step.part == MAIN and any(getattr(step, guard) for guard in GUARDS):
             yield f"step {step.id!r} is a main step with a guard ({', '.join(GUARDS)}); only a rollback or forward step has one"
         if step.section != "forward" and step.round != 1:
@@ -262,6 +277,29 @@ def _check_drain(plan: Plan, step: Step) -> Iterator[str]:
         yield f"step {step.id!r} lasts until idle and {wrong}, or drop `until_idle`"
 
 
+def _check_replay(plan: Plan, step: Step) -> Iterator[str]:
+    """A step that replays the log of a store follows from how much log that writes, and from what it is replayed."""
+    services = plan.environment.services
+    store = services[step.replays].store if step.replays in services else None
+    kinds = {copy.kind for copy in store.copies} if store is not None else set()
+    wrong = None
+    if step.kind != "step":
+        wrong = f"is a {step.kind}; only a step replays: drop `replays`"
+    elif store is None:
+        stores = [name for name, service in services.items() if service.store is not None]
+        what = "no service" if step.replays not in services else "a service without a `store`"
+        wrong = f"that is {what}; {did_you_mean(step.replays, stores)}"
+    elif store.log_rate is None or store.replay_rate is None:
+        missing = " and ".join(f"`{key}`" for key in ("log_rate", "replay_rate") if getattr(store, key) is None)
+        wrong = f"whose store does not state {missing}; state how much log it writes and how fast that is replayed"
+    elif "log_archive" in kinds and "backup" not in kinds:
+        wrong = "which has a log archive and no backup from which the log could be replayed; add a backup"
+    elif step.duration != ZERO or step.until_idle:
+        wrong = "and also has a duration or lasts until idle; drop that, its length follows from the log"
+    if wrong:
+        yield f"step {step.id!r} replays the log of {step.replays!r}, {wrong}"
+
+
 def _check_names(plan: Plan) -> Iterator[str]:
     """Every name of what is not there, and every effect on what does not take it."""
     env = plan.environment
@@ -303,3 +341,8 @@ def _check_names(plan: Plan) -> Iterator[str]:
     for crash in plan.crashes:
         if crash.machine not in env.machine_index:
             yield f"{crash.machine!r} is to crash and is no machine; {did_you_mean(crash.machine, list(env.machine_index))}"
+    stores = [name for name, service in env.services.items() if service.store is not None]
+    for corruption in plan.corruptions:
+        if corruption.store not in stores:
+            what = "has no `store`" if corruption.store in env.services else "is no service"
+            yield f"{corruption.store!r} is to be corrupted and {what}; {did_you_mean(corruption.store, stores)}"

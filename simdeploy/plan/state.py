@@ -7,6 +7,8 @@ a timer whose term has passed says nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from simdeploy.plan import layout as lay
@@ -28,12 +30,16 @@ class StoreEvent(NamedTuple):
     """Something that changes how far back a store could be restored."""
 
     at_s: float
-    kind: Literal["standbys", "point", "failover", "restored"]
-    value: float
-    """standbys: how many follow; point: the moment it dates from; failover, restored: the moment writing stopped."""
+    kind: Literal["standbys", "machines", "point", "failover", "restored"]
     service: int
-    until_s: float | None = None
+    dated_s: float = 0.0
+    """point: the moment it dates from; failover, restored: the moment writing stopped."""
+    who: Collection[int] = ()
+    """standbys: the instances that follow; machines: those that are dead."""
+    until_s: float = math.inf
     """restored: what was written after this moment was not wanted back."""
+    copy: str | None = None
+    """restored: from which kind of copy; None = from the best."""
 
 
 class State:
@@ -62,6 +68,9 @@ class State:
         """Stores of which every serving instance takes writes."""
         self._last_leaders = layout.start_leaders.copy()
         self._lost_at_s: dict[int, float] = {}
+        self._corrupted_at_s: dict[int, float] = {}
+        self._dead: set[int] = set()
+        """Machines."""
         self._returns: set[int] = set()
         """Instances that served when their machine died, and that no step has taken since."""
         self._factors: dict[int, list[float]] = {}
@@ -118,12 +127,21 @@ class State:
             elif what == lay.WEIGHT:
                 self._recode(i, layout.changed(codes[i], weight=float(argument)))
             elif what == lay.POINT:
-                self.store_events.append(StoreEvent(at_s, "point", dated_s, i))
+                self.store_events.append(StoreEvent(at_s, "point", i, dated_s))
             elif what == lay.REWIND:
                 self._lost_at_s.pop(i, None)
-                self.store_events.append(StoreEvent(at_s, "restored", dated_s, i, self.dated.get(argument, dated_s)))
+                self._restored(i, at_s, dated_s, self.dated.get(argument, dated_s))
             else:
-                self.store_events.append(StoreEvent(at_s, "restored", self._lost_at_s.pop(i, at_s), i))
+                self._restored(i, at_s, self._lost_at_s.pop(i, at_s), copy=argument)
+
+    def _restored(self, s: int, at_s: float, stopped_s: float, until_s: float = math.inf, copy: str | None = None) -> None:
+        """A store holds what a copy of it held; what was written after a corruption is not wanted."""
+        until_s = min(until_s, self._corrupted_at_s.pop(s, math.inf))
+        self.store_events.append(StoreEvent(at_s, "restored", s, stopped_s, until_s=until_s, copy=copy))
+
+    def corrupted(self, s: int, at_s: float) -> None:
+        """Something wrong is written to a store; it stays until a restore."""
+        self._corrupted_at_s.setdefault(s, at_s)
 
     def slow(self, i: int, factor: float, begins: bool) -> None:
         """A step that leaves an instance *factor* of its capacity begins or ends; factors multiply."""
@@ -182,6 +200,8 @@ class State:
 
     def crashed(self, machine: int, at_s: float) -> None:
         """A machine dies; what served on it will return with it."""
+        self._dead.add(machine)
+        self._tell_stores(at_s)
         for i in self.layout.on_machine[machine]:
             mode = self.mode(i)
             if mode in (SERVING, STARTING):
@@ -193,10 +213,16 @@ class State:
 
     def repaired(self, machine: int, at_s: float) -> None:
         """A machine is back: what served returns through its health check unless a step has taken it meanwhile."""
+        self._dead.discard(machine)
+        self._tell_stores(at_s)
         for i in self.layout.on_machine[machine]:
             if i in self._returns:
                 self._returns.discard(i)
                 self._rise(i, at_s)
+
+    def _tell_stores(self, at_s: float) -> None:
+        dead = frozenset(self._dead)
+        self.store_events += [StoreEvent(at_s, "machines", s, who=dead) for s in self.layout.sites]
 
     def demanded(self, rate_per_s: float) -> None:
         """Users want another rate from now on."""
@@ -368,7 +394,7 @@ class State:
         if self._last_leaders[s] is not None and self._last_leaders[s] != leader:
             self.failovers += 1
             if s in self._lost_at_s:
-                self.store_events.append(StoreEvent(at_s, "failover", self._lost_at_s.pop(s), s))
+                self.store_events.append(StoreEvent(at_s, "failover", s, self._lost_at_s.pop(s)))
         self._last_leaders[s] = leader
         if not self._may_elect(s):
             self._run_out(s)
@@ -382,5 +408,5 @@ class State:
             self._heed(s)
 
     def _count_standbys(self, s: int, at_s: float) -> None:
-        following = 0 if s in self.split else sum(i != self.leaders[s] for i in self._serving(s))
-        self.store_events.append(StoreEvent(at_s, "standbys", following, s))
+        following = () if s in self.split else [i for i in self._serving(s) if i != self.leaders[s]]
+        self.store_events.append(StoreEvent(at_s, "standbys", s, who=following))

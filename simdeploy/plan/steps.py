@@ -88,6 +88,8 @@ class Step(Frozen):
     """Of one attempt."""
     until_idle: bool = False
     """It drains its target and lasts, instead of `duration`, until the target's last request has ended; `timeout_s` cuts what is left."""
+    replays: str = ""
+    """A store: it lasts, instead of `duration`, until the log is replayed that the run's latest restore of the store left to be."""
     pools: tuple[tuple[str, int], ...] = ()
     """(pool, units) held from the first attempt to the last."""
     p_fail: float = Field(default=0.0, ge=0, le=1)
@@ -127,8 +129,9 @@ class Step(Frozen):
     def mean_s(self) -> float:
         """Mean time from the first attempt's begin to the last one's end, ignoring the time-out [s].
 
-        A drain that lasts until idle is taken to last its whole time-out, since its length follows from the load.
-        Mean attempts with r retries are (1 - p^(r+1)) / (1 - p), each but the first after a retry delay.
+        A drain that lasts until idle is taken to last its whole time-out, since its length follows from the load; how long
+        a replay lasts is known to its plan alone. Mean attempts with r retries are (1 - p^(r+1)) / (1 - p), each but the
+        first after a retry delay.
         """
         attempt_s = self.timeout_s or 0.0 if self.until_idle else self.duration.mean_s
         if self.p_fail == 0:

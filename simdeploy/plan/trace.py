@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 StepKind = Literal["began", "again", "ended", "aborted"]
 """`again`: another attempt of a drain that lasts until its target is idle; of other steps only the first attempt's begin counts."""
-WorldKind = Literal["noticed", "risen", "elected", "expired", "crashed", "repaired", "demand", "bad_release"]
+WorldKind = Literal["noticed", "risen", "elected", "expired", "crashed", "repaired", "corrupted", "demand", "bad_release"]
 
 
 class Record(NamedTuple):

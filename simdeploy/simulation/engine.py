@@ -17,6 +17,7 @@ import simpy
 from simdeploy.environment.models import HealthCheck
 from simdeploy.environment.residuals import residual
 from simdeploy.errors import PlanError
+from simdeploy.plan.exposure import History
 from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout
 from simdeploy.plan.measurement import Meter, Run
@@ -49,6 +50,8 @@ class Engine:
         self.machine = [s.on for s in plan.steps]
         self.gates = [s.gate for s in plan.steps]
         self.draining = self.layout.draining
+        self.derived = frozenset(self.draining) | frozenset(self.layout.replaying)
+        """Steps whose length follows from the state in which they begin."""
         self.mortal = [k for k, m in enumerate(plan.environment.machines) if m.mtbf_s is not None]
 
     def runs(self, draws: Draws) -> Iterator[Run]:
@@ -84,6 +87,8 @@ class _Replication:
         self._drawn: dict[int, int] = {}
         """Of the same: the number of its latest draw; an attempt that a crash broke costs a draw and no retry."""
         self._delayed: set[int] = set()
+        self._late: set[int] = set()
+        """Replays that their time-out ends."""
         self._broken: dict[str, list[int]] = {}
         """Machine that is dead -> the steps whose attempts its death broke."""
         self._deaths: dict[str, int] = {}
@@ -100,6 +105,8 @@ class _Replication:
             self._record("bad_release", "main" if part == MAIN else "forward", part or "")
         for crash in plan.crashes:
             self._at(crash.at_s, partial(self._crash, crash.machine, crash.for_s))
+        for corruption in plan.corruptions:
+            self._at(corruption.at_s, partial(self._corrupt, corruption.store))
         for machine in self._engine.mortal:
             self._let_live(machine, 1)
         self._demand(iter(self._engine.demand))
@@ -218,8 +225,8 @@ class _Replication:
         if self._records is not None:
             self._record("began", step)
         length_s = self._durations[step]
-        if step in self._engine.draining:
-            length_s = self._until_idle_s(step, length_s)
+        if step in self._engine.derived:
+            length_s = self._derived_s(step, length_s)
         event = self._current[step] = simpy.Timeout(self._env, length_s, step)
         event.callbacks.append(self._on_attempt)
 
@@ -230,6 +237,9 @@ class _Replication:
             self._again(step)
             return
         fails = self._draws.attempt(self._r, step, n)[1] if self._drawn and (n := self._drawn.get(step, 0)) else step in self._failing
+        if self._late and step in self._late:
+            self._late.discard(step)
+            fails = True
         gate = self._engine.gates[step]
         if gate is not None and not fails:
             chance = gate.sensitivity if self._meter.serves_bad(gate.of == "monitoring") else gate.false_alarms
@@ -262,12 +272,31 @@ class _Replication:
     def _attempt(self, step: int) -> None:
         self._drawn[step] = n = self._drawn.get(step, 0) + 1
         length_s = self._draws.attempt(self._r, step, n)[0]
-        if step in self._engine.draining:
-            self._record("again", step)
-            self._meter.attempted(step, self._env.now)
-            length_s = self._until_idle_s(step, length_s)
+        if step in self._engine.derived:
+            if step in self._engine.draining:
+                self._record("again", step)
+                self._meter.attempted(step, self._env.now)
+            length_s = self._derived_s(step, length_s)
         event = self._current[step] = simpy.Timeout(self._env, length_s, step)
         event.callbacks.append(self._on_attempt)
+
+    def _derived_s(self, step: int, u: float) -> float:
+        """How long an attempt takes whose length follows from the state, at the uniform *u*."""
+        return self._until_idle_s(step, u) if step in self._engine.draining else self._replay_s(step)
+
+    def _replay_s(self, step: int) -> float:
+        """How long the log is replayed that the latest restore left to be; a time-out cuts that and the attempt fails."""
+        layout, timeout_s = self._engine.layout, self._engine.plan.steps[step].timeout_s
+        s = layout.replaying[step]
+        store = layout.services[s].store
+        assert store is not None and store.log_rate is not None and store.replay_rate is not None  # a plan with such a step has them
+        events = [e for e in self._meter.state.store_events if e.service == s]
+        phases = self._draws.phases(self._r)[layout.service_names[s]]
+        length_s = History(store, events, layout.sites[s], phases).replay_s * store.log_rate / store.replay_rate
+        if timeout_s is not None and length_s > timeout_s:
+            self._late.add(step)
+            return timeout_s
+        return length_s
 
     def _until_idle_s(self, step: int, u: float) -> float:
         """How long a drain lasts that began with what its target then held, at the uniform *u*."""
@@ -323,6 +352,10 @@ class _Replication:
             self._gone.add(machine)
         else:
             self._at(for_s, partial(self._repair, machine))
+
+    def _corrupt(self, store: str) -> None:
+        self._record("corrupted", store)
+        self._meter.state.corrupted(self._engine.layout.service_index[store], self._env.now)
 
     def _repair(self, machine: str) -> None:
         self._deaths[machine] -= 1
