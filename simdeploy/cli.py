@@ -283,6 +283,7 @@ def check(file: pathlib.Path) -> None:
     """Check a scenario, environment or plan, and show what was understood."""
     from simdeploy.environment.overview import tiers
     from simdeploy.plan.overview import steps
+    from simdeploy.plan.standing import standing_sentence
     from simdeploy.planning.base import Scenario
     from simdeploy.planning.kinds import build_plans
     from simdeploy.planning.loading import load
@@ -295,7 +296,9 @@ def check(file: pathlib.Path) -> None:
         click.echo(f"{file}: a sound plan, sha256 {read.digest}")
         return
     loaded = load(file)
-    _print(tiers(loaded.environment if isinstance(loaded, Scenario) else loaded))
+    environment = loaded.environment if isinstance(loaded, Scenario) else loaded
+    _print(tiers(environment))
+    click.echo(_wrapped(standing_sentence(environment)) + "\n")
     if isinstance(loaded, Scenario):
         _print(chosen(loaded))
         for warning in loaded.warnings():

@@ -18,6 +18,13 @@ class Table(NamedTuple):
     """Columns that hold words; the others hold numbers and are aligned to the right."""
 
 
+def listed(names: Sequence[str], word: str = "and", most: int = 6) -> str:
+    """*names* as a sentence has them: 'a, b and c'; beyond *most*: 'a, b, c and 4 more'."""
+    shown = [*names] if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    last = word if len(names) <= most else "and"
+    return f" {last} ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
 def text(table: Table, width: int = 80) -> str:
     """*table* for a terminal of *width* columns, without trailing blanks."""
     from rich import box

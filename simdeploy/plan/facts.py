@@ -101,6 +101,17 @@ class FactBook:
         stated = layout.plan.steady_capacity_per_s
         self.steady = stated if stated is not None else self._front_door(self._start)
 
+    def borne_losses(self) -> dict[str, float]:
+        """Machine that serves at the start -> the capacity that is left when it alone is lost, failover settled [req/s]."""
+        layout, machines = self.layout, self.layout.plan.environment.machines
+        found: dict[str, float] = {}
+        for (kind, number), left in self._borne.items():
+            if kind == "machine":
+                found[machines[number].name] = left
+            else:
+                found |= {machines[layout.machine_of[i]].name: left for i, group in enumerate(layout.group) if group == number}
+        return found
+
     def bad_versions(self, bad: frozenset[int]) -> frozenset[tuple[int, str | int]]:
         """The (service, version) that the parts of the plan in *bad* bring: 0 the main section, k the k-th forward round."""
         versions = self._bad_versions.get(bad)

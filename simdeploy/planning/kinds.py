@@ -22,14 +22,20 @@ class Kind(NamedTuple):
     """(scenario of that model, name of a strategy) -> its plan, without a horizon."""
     about: str
     """One line for people."""
-    read_for: str
-    """Its first figures."""
+    read_for: tuple[str, ...]
+    """The metrics that decide most, as a comparison shows them."""
 
+
+CHANGES = ("downtime_s", "failed_requests", "lost_capacity", "makespan_s", "single_fault_s", "exposure_max_s", "success")
+"""What a change of something that serves is read for."""
 
 KINDS: dict[str, Kind] = {
-    "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", "downtime_s, capacity_min"),
+    "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", CHANGES),
     "monitoring_deployment": Kind(
-        MonitoringDeployment, upgrade.plan, "other builds of what watches; before, with or after the code", "blind_s, unobserved_change_s"
+        MonitoringDeployment,
+        upgrade.plan,
+        "other builds of what watches; before, with or after the code",
+        ("downtime_s", "failed_requests", "blind_s", "unobserved_change_s", "makespan_s", "success"),
     ),
 }
 """What a file may say under `scenario` -> the kind."""

@@ -23,7 +23,7 @@ def strategies(scenario: Scenario) -> Table:
 
 def scenarios() -> Table:
     """One row per kind of scenario."""
-    rows = [(name, kind.about, kind.read_for) for name, kind in KINDS.items()]
+    rows = [(name, kind.about, ", ".join(kind.read_for[:3])) for name, kind in KINDS.items()]
     return Table("Kinds of scenarios", ("scenario", "what is done", "read it for"), rows, "in a file: scenario: NAME", left=(0, 1, 2))
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 
 from simdeploy.environment.overview import tiers
+from simdeploy.plan.standing import standing_sentence
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.overview import strategies
 from simdeploy.report import figures
@@ -44,6 +45,7 @@ def report(comparison: Comparison, path: pathlib.Path) -> str:
         "## Where the cost comes from\n\n" + "\n".join(f"- **{n}**: {cause.sentence}" for n, cause in comparison.causes.items()),
         f"## Schedule of {recommended}\n\n![Its steps over time, every duration at its mean]({name}/gantt.png)",
         f"## Environment and strategies\n\n{markdown(tiers(environment))}",
+        standing_sentence(environment),
         markdown(strategies(comparison.scenario)),
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

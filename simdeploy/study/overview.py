@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 
+from simdeploy.environment.durations import Floats
 from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.overview import number
+from simdeploy.plan.standing import standing_sentence
+from simdeploy.planning.kinds import KINDS
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult
 from simdeploy.simulation.overview import chance
@@ -16,32 +19,48 @@ from simdeploy.study.robustness import FACTORS, Robustness, Variant
 from simdeploy.tables import Table
 from simdeploy.units import TIME
 
+HEADINGS = {
+    "downtime_s": ("downtime\np95", "p95", ""),
+    "failed_requests": ("failed\nmean", "mean", ""),
+    "lost_capacity": ("cap.\nlost", "mean", "cap. lost: requests that the steady capacity could have served, mean"),
+    "makespan_s": ("makespan\np95", "p95", ""),
+    "single_fault_s": ("at risk\nmean", "mean", "at risk: time in which the loss of one more machine is not survived"),
+    "exposure_max_s": ("data at\nrisk p95", "p95", "data at risk: what would be gone if a store were lost while the plan runs"),
+    "success": ("ends\nwell %", "", "ends well: share of the runs in which every step succeeds"),
+    "blind_s": ("blind\nmean", "mean", "blind: time in which something serves unobserved"),
+    "unobserved_change_s": ("changed\nunseen", "mean", "changed unseen: time in which a step runs where nothing is observed"),
+    "unchecked_s": ("unchecked\nmean", "mean", "unchecked: time in which new code serves without its new checks"),
+    "rto_s": ("RTO\np95", "p95", "RTO: until validated service at the demanded capacity; - where some run never gets there"),
+    "data_loss_s": ("data lost\np95", "p95", "data lost: acknowledged writes of this long are gone"),
+    "lost_writes": ("lost\nwrites", "mean", ""),
+    "brownout_s": ("brownout\np95", "p95", "brownout: time in which less is served than users want"),
+    "machine_hours": ("machine\nhours", "mean", ""),
+    "capacity_min": ("capacity\nmin", "mean", "capacity min: the lowest at the front door, req/s"),
+    "capacity_end": ("capacity\nend", "mean", "capacity end: at the front door, req/s"),
+}
+"""Metric -> its heading in a comparison, the statistic that is shown, and what the foot of the table says of it."""
+
 
 def compared(comparison: Comparison) -> Table:
-    """One row per strategy: the metrics that decide most."""
-    columns = (("downtime_s", "downtime\np95"), ("failed_requests", "failed\nmean"), ("lost_capacity", "cap.\nlost"),
-               ("makespan_s", "makespan\np95"), ("single_fault_s", "at risk\nmean"), ("exposure_max_s", "data at\nrisk p95"),
-               ("success", "ends\nwell %"))  # fmt: skip
-    rows = []
-    for name, outcome in comparison.outcomes.items():
-        cells = [_marked(comparison, name)]
-        for metric, heading in columns:
-            values = outcome.values[metric]
-            if metric in OUTCOMES:
-                cells.append(chance(values).removesuffix(" %"))
-                continue
-            estimate = statistics.mean(values)
-            cells.append(number(metric, statistics.quantile(values, 0.95) if "p95" in heading else estimate.mean if estimate else None))
-        rows.append(tuple(cells))
-    note = (
-        "* recommended   - dominated by another strategy\n"
-        "cap. lost: requests that the steady capacity could have served, mean\n"
-        "at risk: time in which the loss of one more machine is not survived\n"
-        "data at risk: what would be gone if a store were lost while the plan runs\n"
-        "ends well: share of the runs in which every step succeeds"
-    )
+    """One row per strategy: the metrics that decide most in this kind of scenario."""
+    metrics = KINDS[comparison.scenario.scenario].read_for
+    rows = [
+        (_marked(comparison, name), *(_cell(outcome.values[metric], metric) for metric in metrics))
+        for name, outcome in comparison.outcomes.items()
+    ]
+    headings = [HEADINGS[metric] for metric in metrics]
+    notes = ["* recommended   - dominated by another strategy", *(note for _, _, note in headings if note)]
     title = f"{comparison.scenario.title or comparison.scenario.name}: {comparison.replications:,} replications, seed {comparison.seed}"
-    return Table(title, ("strategy", *(h for _, h in columns)), rows, note)
+    return Table(title, ("strategy", *(heading for heading, _, _ in headings)), rows, "\n".join(notes))
+
+
+def _cell(values: Floats, metric: str) -> str:
+    if metric in OUTCOMES:
+        return chance(values).removesuffix(" %")
+    if HEADINGS[metric][1] == "p95":
+        return number(metric, statistics.quantile(values, 0.95))
+    estimate = statistics.mean(values)
+    return number(metric, estimate.mean if estimate else None)
 
 
 def ends(comparison: Comparison) -> Table:
@@ -106,8 +125,10 @@ def robust(robustness: Robustness) -> Table:
 
 
 def verdict(comparison: Comparison) -> str:
-    """Two sentences: which strategy and why, and what its cost comes from."""
-    return f"Recommended: {comparison.recommended}; {comparison.because}.\n{comparison.causes[comparison.recommended].sentence}"
+    """A few sentences: which strategy and why, and what its cost comes from; then what was at risk before any plan."""
+    recommended = comparison.recommended
+    accepted = standing_sentence(comparison.scenario.environment)
+    return f"Recommended: {recommended}; {comparison.because}.\n{comparison.causes[recommended].sentence}\n{accepted}"
 
 
 def _varied(robustness: Robustness, variant: Variant) -> tuple[str, ...]:
