@@ -17,7 +17,7 @@ from simdeploy.environment import demand, models
 from simdeploy.environment.durations import FAMILIES, Duration
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
-from simdeploy.plan.plan import Crash, Plan, Release, Start
+from simdeploy.plan.plan import Corruption, Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
 from simdeploy.planning import base, monitoring, scenario
 from simdeploy.planning.kinds import KINDS
@@ -76,7 +76,7 @@ def test_every_field_of_a_plan_and_of_a_step_stands_in_its_table(heading, model)
     assert set(model.model_fields) == set(rows(section(MODEL, heading)))
 
 
-@pytest.mark.parametrize("model", [Start, Release, Crash, Judge, Gate], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", [Start, Release, Crash, Corruption, Judge, Gate], ids=lambda m: m.__name__)
 def test_every_field_of_what_a_plan_is_made_of_is_named(model):
     plans = MODEL.partition("\n## Plans\n")[2].partition("\n## ")[0]
 
@@ -110,7 +110,9 @@ def test_every_action_stands_in_a_table_of_actions():
     assert set(get_args(models.MachineAction)) == set(rows(section(FILES, "Machines")))
 
 
-@pytest.mark.parametrize("table", [units.TIME, units.RATE, units.SIZE, units.FRACTION], ids=["time", "rate", "size", "share"])
+@pytest.mark.parametrize(
+    "table", [units.TIME, units.RATE, units.SIZE, units.SPEED, units.FRACTION], ids=["time", "rate", "size", "speed", "share"]
+)
 def test_every_unit_is_named(table):
     assert set() == {unit for unit in table if f"`{unit}`" not in section(FILES, "Values")}
 

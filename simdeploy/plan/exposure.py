@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from simdeploy.environment.models import Backup, Copy, LogArchive, Standby, Store
@@ -84,8 +85,8 @@ class _Timeline(NamedTuple):
     since_s: float
     came_to_s: float
     """Up to when the timeline before was restored; what was written on it later is no part of this one."""
-    base: Held
-    """With what it began, as long as the copy is there from which that came."""
+    bases: tuple[Held, ...]
+    """With what it began, as long as a copy is there from which that came: one for each that was as good."""
 
 
 class _Span(NamedTuple):
@@ -106,13 +107,16 @@ class History:
         self._store, self._site, self._phases = store, site, phases
         self._fates = site.fates or ((),) * len(store.copies)
         self._standbys = [c for c in store.copies if isinstance(c, Standby)]
-        self._timelines = [_Timeline(-math.inf, -math.inf, NOTHING)]
+        self._lag_s = lag_s(store)
+        self._timelines = [_Timeline(-math.inf, -math.inf, ())]
         self._spans = {i: [_Span(0, -math.inf, -math.inf)] for i in site.standbys}
         self._following: Collection[int] = site.standbys
         self._points: list[tuple[float, float]] = []
         self._deaths: list[tuple[float, Collection[int]]] = []
         self.losses: list[tuple[float, float]] = []
         """Of each loss (R that it came to, the moment writing stopped)."""
+        self.unfollowed: list[tuple[float, float]] = []
+        """From when to when no standby served, after one did."""
         self.replay_s = 0.0
         """How many seconds of log the latest restore leaves to be replayed."""
         for event in events:
@@ -123,11 +127,15 @@ class History:
             elif event.kind == "point":
                 self._points.append((event.at_s, event.dated_s))
             elif event.kind == "failover":
-                self.losses.append((event.dated_s - (lag_s(store) or 0.0), event.dated_s))
+                self.losses.append((event.dated_s - (self._lag_s or 0.0), event.dated_s))
             else:
                 self._restore(event)
 
     def _follow(self, at_s: float, who: Collection[int]) -> None:
+        if self._following and not who:
+            self.unfollowed.append((at_s, math.inf))
+        elif who and not self._following and self.unfollowed:
+            self.unfollowed[-1] = (self.unfollowed[-1][0], at_s)
         for i in self._following:
             if i not in who:
                 self._leave(i, at_s)
@@ -145,48 +153,48 @@ class History:
 
     def _restore(self, event: StoreEvent) -> None:
         stopped_s, dead = event.dated_s, self._deaths[-1][1] if self._deaths else NOBODY
-        held = self.best(stopped_s, stopped_s, dead, event.until_s, KINDS[event.copy])
+        there = [NOTHING, *self._surviving(stopped_s, stopped_s, dead, event.until_s, KINDS[event.copy])]
+        held = max(there)
         if held.kind == "archive":
-            base = self.best(stopped_s, stopped_s, dead, held.until_s, ("backup",))
+            start_s = max([NOTHING, *self._surviving(stopped_s, stopped_s, dead, held.until_s, ("backup",))]).applied_s
             cycle_s = max((c.every_s + c.takes_s for c in self._store.copies if isinstance(c, Backup)), default=0.0)
-            applied_s = base.applied_s if base.applied_s > -math.inf else held.until_s - cycle_s  # no backup is left to start from
-            held = held._replace(applied_s=applied_s, kind="backup")
+            held = held._replace(applied_s=start_s if start_s > -math.inf else held.until_s - cycle_s)  # without a backup to start from
         self.losses.append((held.until_s, stopped_s))
         self.replay_s = held.until_s - held.applied_s if held.until_s > -math.inf else 0.0
         for i in self._following:
             self._leave(i, event.at_s)
-        base = Held(event.at_s, event.at_s - self.replay_s, held.kind, held.fate)
-        self._timelines.append(_Timeline(event.at_s, held.until_s, base))
+        fates = {(x.kind if x.kind == "standby" else "backup", x.fate) for x in there if x.until_s == held.until_s}
+        bases = tuple(Held(event.at_s, event.at_s - self.replay_s, kind, fate) for kind, fate in sorted(fates))
+        self._timelines.append(_Timeline(event.at_s, held.until_s, bases))
 
-    def best(
+    def _surviving(
         self, seen_s: float, at_s: float, dead: Collection[int], wanted_s: float = math.inf, kinds: tuple[str, ...] = KINDS[None]
-    ) -> Held:
-        """The best that could be restored of a store that is lost at *at_s*, of what there was at *seen_s*, without what is *dead*.
+    ) -> Iterator[Held]:
+        """What could be restored of a store that is lost at *at_s*, from what there was at *seen_s* and is not *dead*.
 
-        What was written after *wanted_s* is not wanted. NOTHING where no copy is left.
+        What was written after *wanted_s* is not wanted.
         """
-        found, next_s = NOTHING, math.inf
+        next_s = math.inf
         for line in range(len(self._timelines) - 1, -1, -1):
             since_s, came_to_s, _ = self._timelines[line]
             if since_s > seen_s:
                 continue
             for held in self._held(line, next_s, seen_s, at_s, wanted_s, kinds):
-                if held > found and not (dead and _is_lost(held.fate, dead)):
-                    found = held
+                if not (dead and _is_lost(held.fate, dead)):
+                    yield held
             next_s, wanted_s = since_s, min(wanted_s, came_to_s)
             if wanted_s == -math.inf:
                 break
-        return found
 
     def _held(self, line: int, next_s: float, seen_s: float, at_s: float, wanted_s: float, kinds: tuple[str, ...]) -> Iterator[Held]:
         """What each copy holds of one timeline, which another followed at *next_s*."""
-        since_s, came_to_s, base = self._timelines[line]
+        since_s, came_to_s, bases = self._timelines[line]
         if "backup" in kinds:
             for made_s, dated_s in self._points:
                 if made_s <= seen_s and dated_s <= wanted_s and since_s <= dated_s < next_s:
                     yield Held(dated_s, dated_s, "backup", ())
-        if came_to_s <= wanted_s and since_s > -math.inf and base.kind in kinds:
-            yield base._replace(until_s=min(base.until_s, wanted_s))
+        if came_to_s <= wanted_s:
+            yield from (base._replace(until_s=min(since_s, wanted_s)) for base in bases if base.kind in kinds)
         for copy, fate in zip(self._store.copies, self._fates, strict=True):
             kind = copy.kind if copy.kind != "log_archive" else "archive"
             if kind in kinds and kind != "standby":
@@ -209,8 +217,13 @@ class History:
 
     def recoverable(self, seen_s: float, at_s: float) -> float:
         """R(t) at *at_s*, by what there was at *seen_s*."""
+        if len(self._timelines) == 1 and not self._deaths:  # most runs: much quicker
+            made = [dated_s for made_s, dated_s in self._points if made_s <= seen_s]
+            had = [min(at_s, x.until_s) for spans in self._spans.values() for x in spans if x.since_s <= seen_s] if self._standbys else []
+            behind_s = self._lag_s or 0.0
+            return max([recoverable_until(self._store, seen_s, self._phases), *made, max(had, default=-math.inf) - behind_s])
         dead = next((who for moment, who in reversed(self._deaths) if moment <= seen_s), NOBODY)
-        return self.best(seen_s, at_s, dead).until_s
+        return max([NOTHING, *self._surviving(seen_s, at_s, dead)]).until_s
 
 
 def _is_lost(fate: Fate, dead: Collection[int]) -> bool:
@@ -242,35 +255,45 @@ def risk(store: Store, events: Sequence[StoreEvent], site: Site, end_s: float, p
 
 
 def _added(store: Store, events: Sequence[StoreEvent], site: Site, end_s: float, phases: Phases, history: History) -> float:
-    """The largest R of the store left alone minus R of the run, in [0, end]: just before one of them jumps, or just then."""
+    """The largest R of the store left alone minus R of the run, in [0, end]: just before one of them jumps, or just then.
+
+    While nothing is lost that is just before a jump at which nobody follows, since the store left alone goes on.
+    """
     lag = lag_s(store) if site.standbys else None
-    if not any(e.kind in ("restored", "machines") or (lag is not None and e.kind == "standbys" and not e.who) for e in events):
-        return 0.0  # somebody followed all the time, and nothing was lost
+    lost = any(e.kind in ("restored", "machines") for e in events)
+    if not lost and (lag is None or not history.unfollowed):
+        return 0.0  # somebody followed all the time
 
     def added(seen_s: float, at_s: float) -> float:
         alone = max(recoverable_until(store, seen_s, phases), -math.inf if lag is None else at_s - lag)
         return alone - history.recoverable(seen_s, at_s) if alone > -math.inf else 0.0
 
     moments = _moments(store, events, phases, end_s)
-    return max(0.0, *(added(t - JUST_BEFORE_S, t) for t in moments), *(added(t, t) for t in moments[:-1]))
+    if lost:
+        return max([0.0, *(added(t - JUST_BEFORE_S, t) for t in moments), *(added(t, t) for t in moments[:-1])])
+    return max([0.0, *(added(t - JUST_BEFORE_S, t) for a, b in history.unfollowed for t in moments if a < t <= b)])
 
 
 def _moments(store: Store, events: Sequence[StoreEvent], phases: Phases, end_s: float) -> list[float]:
     """The moments in [0, end) at which some R may jump, in order; then the end."""
     changes = sorted({0.0, *(e.at_s for e in events if e.at_s < end_s)})
     found = set(changes)
-    for a, b in zip(changes, [*changes[1:], end_s], strict=True):
-        for copy in store.copies:
-            if isinstance(copy, Backup):
-                found.update(_jumps(copy.every_s, phases.backup, copy.takes_s, a, b))
-            elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-                found.update(_jumps(copy.closes_every_s, phases.archive, copy.ships_in_s, a, b))
+    for copy in store.copies:
+        if isinstance(copy, Backup):
+            found.update(_jumps(copy.every_s, phases.backup, copy.takes_s, [*changes, end_s]))
+        elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
+            found.update(_jumps(copy.closes_every_s, phases.archive, copy.ships_in_s, [*changes, end_s]))
     return [*sorted(t for t in found if t < end_s), end_s]
 
 
-def _jumps(period_s: float, phase: float, after_s: float, a: float, b: float) -> list[float]:
-    """The moments in (a, b) at which one periodic copy becomes of use."""
-    first = _latest(period_s, phase, a - after_s) + after_s + period_s
-    count = max(0, math.ceil((b - first) / period_s))
-    looked_at = range(count) if count <= 2 * LOOKED_AT else (*range(LOOKED_AT), *range(count - LOOKED_AT, count))
-    return [first + k * period_s for k in looked_at]
+def _jumps(period_s: float, phase: float, after_s: float, changes: list[float]) -> list[float]:
+    """The moments from the first to the last of *changes* at which one periodic copy becomes of use; of very many between two
+    changes the first and the last ones."""
+    few = changes[-1] - changes[0] <= 2 * LOOKED_AT * period_s
+    moments: list[float] = []
+    for a, b in [(changes[0], changes[-1])] if few else pairwise(changes):
+        first = _latest(period_s, phase, a - after_s) + after_s + period_s
+        count = max(0, math.ceil((b - first) / period_s))
+        looked_at = range(count) if count <= 2 * LOOKED_AT + 1 else (*range(LOOKED_AT), *range(count - LOOKED_AT, count))
+        moments += [first + k * period_s for k in looked_at]
+    return moments

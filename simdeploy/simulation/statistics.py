@@ -33,8 +33,8 @@ def replications_needed(p: float) -> int:
 
 
 def mean(values: Floats) -> Estimate | None:
-    """The mean with Student's t interval; None where a value is missing (nan)."""
-    if len(values) == 0 or np.isnan(values).any():
+    """The mean with Student's t interval; None where a value is missing (nan), or some are infinite either way."""
+    if len(values) == 0 or np.isnan(values).any() or (np.inf in values and -np.inf in values):
         return None
     centre = float(np.mean(values))
     if len(values) < 2 or not math.isfinite(centre):

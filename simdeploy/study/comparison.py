@@ -228,6 +228,8 @@ def words(metric: str) -> str:
 def with_unit(value: float, metric: str) -> str:
     """*value* of *metric* in a sentence."""
     unit = METRICS[metric].unit
+    if math.isinf(value):
+        return "no bound"
     return format_s(value) if unit == "s" else f"{value:,.4g} {unit}" if unit != "requests" else f"{value:,.0f}"
 
 

@@ -75,6 +75,11 @@ def test_a_mean_carries_student_s_interval():
     assert pytest.approx((5 - half, 5 + half), rel=1e-6) == estimate.ci95
 
 
+def test_a_mean_of_what_is_infinite_either_way_is_none():
+    assert statistics.mean(np.array([math.inf, -math.inf, 1.0])) is None
+    assert (math.inf, None) == statistics.mean(np.array([math.inf, 1.0]))
+
+
 def test_student_s_interval_is_scipy_s():
     from scipy import stats
 
