@@ -1,5 +1,6 @@
 """Data restores: the founding reference plan, pencil figures of each way back, and laws over strategies and luck."""
 
+# ruff: noqa: E501 (a list of mistakes reads better in wide rows)
 from __future__ import annotations
 
 import json
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from simdeploy.errors import FileError
-from simdeploy.planning.kinds import build_plans
+from simdeploy.planning.kinds import build_plan, build_plans
 from simdeploy.planning.loading import load_scenario
 from tests.builders import run
 from tests.reference.adapter import PLANS
@@ -124,6 +125,18 @@ def test_a_delayed_standby_replays_what_it_holds_back_before_it_is_promoted(rest
     # it does not take over by itself; an hour of log at twenty times its speed takes 180 s, less the 7 s that never came
     assert 120 + 300 + (3600 - 7) / 20 + 30 + 60 == pytest.approx(found["downtime_s"])
     assert 7 == found["data_loss_s"]
+
+
+@pytest.mark.parametrize(("name", "low_s", "high_s"), [("nightly", 1800, 1800 + 86400), ("archive", 10, 10 + 300)])
+def test_at_a_random_moment_the_loss_is_uniform_over_one_cycle_of_the_copies(name, low_s, high_s):
+    """Of a dump U(d, d + T), of an archive U(s, s + a): Kolmogorov's band of 0.1 %, and four standard errors for the mean."""
+    plan = build_plan(load_scenario("scenarios/canonical/data-restore.yaml"), name)
+    losses_s = np.sort(run(plan, count := 1000)["data_loss_s"])
+
+    share = (losses_s - low_s) / (high_s - low_s)
+    assert np.abs(share - np.arange(1, count + 1) / count).max() < 1.95 / count**0.5
+    assert abs(losses_s.mean() - (low_s + high_s) / 2) < 4 * (high_s - low_s) / 12**0.5 / count**0.5
+    assert low_s <= losses_s[0] and losses_s[-1] <= high_s
 
 
 CORRUPTED = {"disruption": "{lose: application}", "more": "noticed: 30 min"}

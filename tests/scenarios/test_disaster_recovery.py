@@ -1,5 +1,6 @@
 """Disaster recoveries: the founding reference plan, pencil figures of the graph, and laws over machines lost and hands."""
 
+# ruff: noqa: E501 (a list of mistakes reads better in wide rows)
 from __future__ import annotations
 
 import json
@@ -52,6 +53,7 @@ services:
   mon: {role: monitoring, on: [mon1], actions: {install: {duration: 60 s}}}
 """
 BACKUP = "{kind: backup, every: 24 h, takes: 30 min}"
+DUMPED = f"{{a: {{copies: [{BACKUP}]}}}}"
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_the_loss_of_a_zone_with_a_standby_elsewhere_gives_the_founding_numbers(
 
 
 def test_everything_comes_back_beside_the_restore_and_starts_in_the_order_of_calls(recoveries):
-    plan = recoveries("{lose: everything}", "{a: {copies: [%s]}}" % BACKUP, more="hands: 99")["a"]
+    plan = recoveries("{lose: everything}", DUMPED, more="hands: 99")["a"]
 
     found = one(plan)
 
@@ -103,7 +105,7 @@ def test_everything_comes_back_beside_the_restore_and_starts_in_the_order_of_cal
 @pytest.mark.parametrize(("hands", "rounds"), [(1, 6), (2, 3), (3, 2), (6, 1)])
 def test_machines_are_allocated_by_so_many_hands_at_once_stores_and_callees_first(recoveries, hands, rounds):
     # six machines: sql, two mid, two web, one monitor
-    plan = recoveries("{lose: everything}", "{a: {copies: [%s]}}" % BACKUP, more=f"hands: {hands}")["a"]
+    plan = recoveries("{lose: everything}", DUMPED, more=f"hands: {hands}")["a"]
 
     allocations = [s.id.split("/")[1] for s in plan.steps if s.action == "allocate"]
 
@@ -132,8 +134,10 @@ def test_a_replacement_stands_in_a_zone_that_is_left(recoveries):
 
 def test_a_standby_in_another_zone_saves_the_data_of_a_lost_zone_and_one_beside_its_primary_does_not(recoveries):
     alone = {"on: [sql1, sql2]": "on: [sql1]", "  - {name: sql2, zone: b}\n": "", "copies: [{kind: standby}]": f"copies: [{BACKUP}]"}
-    both = "copies: [%s, {kind: standby}]" % BACKUP
-    plans = recoveries("{lose: zone, which: a}", "{nightly: {}, same: {%s}, other: {%s, standby_zone: other}}" % (both, both), change=alone)
+    both = f"copies: [{BACKUP}, {{kind: standby}}]"
+    plans = recoveries(
+        "{lose: zone, which: a}", f"{{nightly: {{}}, same: {{{both}}}, other: {{{both}, standby_zone: other}}}}", change=alone
+    )
 
     found = {name: run(plan, 50) for name, plan in plans.items()}
 
@@ -159,7 +163,7 @@ def test_a_quorum_that_lost_its_majority_takes_new_members_for_the_lost_ones(rec
 
 
 def test_spares_go_to_the_stores_first_and_need_no_allocation(recoveries):
-    plans = recoveries("{lose: everything}", "{none: {copies: [%s]}, one: {copies: [%s], spares: 1}}" % (BACKUP, BACKUP), more="hands: 9")
+    plans = recoveries("{lose: everything}", f"{{none: {{copies: [{BACKUP}]}}, one: {{copies: [{BACKUP}], spares: 1}}}}", more="hands: 9")
 
     none, spared = (one(plans[name]) for name in ("none", "one"))
 
@@ -226,7 +230,7 @@ def test_more_hands_and_more_spares_are_never_slower_and_no_copy_more_loses_data
             f"copies: [{BACKUP}]",
             f"copies: [{BACKUP}, {{kind: log_archive, closes_every: 5 min, ships_in: 10 s}}, {{kind: standby}}]",
         )
-        text = "{few: {%s, spares: %d}, many: {%s, spares: %d}, spared: {%s, spares: %d}}" % (few, spares, many, spares, few, spares + 1)
+        text = f"{{few: {{{few}, spares: {spares}}}, many: {{{many}, spares: {spares}}}, spared: {{{few}, spares: {spares + 1}}}}}"
         plans = recoveries(lose, text, more=f"hands: {hands}")
         found = {name: run(plan, 10) for name, plan in plans.items()}
 
