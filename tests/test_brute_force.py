@@ -35,6 +35,7 @@ class World:
         self.members = {s: self.env.members(s) for s in self.env.services}
         self.mode = {i: "absent" if i in plan.start.absent else "out" if i in plan.start.out else "serving" for i in self.names}
         self.version = {i: self.service[i].version for i in self.names}
+        self.old = {(self.env.instances[i][0], self.version[i]) for i in self.names if self.mode[i] != "absent"}
         self.weight = dict.fromkeys(self.names, 1.0)
         self.slowed: dict[str, list[float]] = {i: [] for i in self.names}
         self.leader = {
@@ -145,6 +146,18 @@ class World:
         carrying = [s for s, x in self.env.services.items() if x.role != "monitoring" and self.serving(s)]
         return self.is_monitored() and not set(carrying) <= self.observed()
 
+    def is_unchecked(self) -> bool:
+        """A version that was not there at the start serves, and each monitor that serves looks elsewhere or knows it not."""
+        monitors = {m: x for m, x in self.env.services.items() if x.role == "monitoring"}
+        watched = {s for x in monitors.values() for s in x.observes or self.env.services} - {*monitors, "db"}
+        new = {(s, self.version[i]) for s in watched for i in self.serving(s)} - self.old
+        known = set()
+        for m, x in monitors.items():
+            for i in self.serving(m):
+                lists = x.accepts.get(self.version[i], {})
+                known |= {(s, v) for s, v in new if s in (x.observes or self.env.services) and v in lists.get(s, [v])}
+        return bool(new - known)
+
     def is_change_unobserved(self) -> bool:
         on = {step.on: [s for s, m in self.env.instances.values() if m == step.on] for step in self.running}
         return self.is_monitored() and any(here and not self.observed() & set(here) for here in on.values())
@@ -221,7 +234,7 @@ def told(plan: Plan, trace: Any) -> Told:
     machines = [m.name for m in plan.environment.machines]
     steady = start.capacity()
     summed = ("downtime_s", "brownout_s", "failed_requests", "bad_release_requests", "lost_capacity", "single_fault_s", "skew_s")
-    sums = dict.fromkeys((*summed, "divergent_writes", "blind_s", "unobserved_change_s"), 0.0)
+    sums = dict.fromkeys((*summed, "divergent_writes", "blind_s", "unchecked_s", "unobserved_change_s"), 0.0)
     machine_s, makespan, now, lowest, cut = 0.0, 0.0, 0.0, math.inf, 0.0
     before, drains, begins, reconciled = start.held(), {}, {}, 0.0
 
@@ -242,6 +255,7 @@ def told(plan: Plan, trace: Any) -> Told:
             "lost_capacity": max(0.0, steady - c),
             "single_fault_s": demand > 0 and min([c, *losses]) < demand,
             "blind_s": world.is_blind(),
+            "unchecked_s": world.is_unchecked(),
             "unobserved_change_s": world.is_change_unobserved(),
             "skew_s": world.is_skewed(),
         }
@@ -332,7 +346,9 @@ def environments(draw: Any) -> Environment:
         services["mid"]["calls"] = {"db": {"dependency": draw(st.sampled_from(["hard", "soft"]))}}
         services["mid"]["elected_through"] = draw(st.sampled_from([None, "db"])) if services["mid"]["role"] == "leader_elected" else None
     if watching:
-        services["mon"] = {"on": watching, "role": "monitoring", "observes": draw(st.sampled_from([None, ["web"], ["web", "lb", "mid"]]))}
+        checks = {v: {"web": draw(st.sampled_from([["1"], ["1", "2"]]))} for v in draw(st.sampled_from([[], ["1"], ["1", "2"]]))}
+        observes = draw(st.sampled_from([None, ["web"], ["web", "lb", "mid"]]))
+        services["mon"] = {"on": watching, "role": "monitoring", "observes": observes, "accepts": checks}
     names = dict.fromkeys(m for s in services.values() for m in s["on"])
     demand = draw(st.sampled_from([{"rate_per_s": 60.0}, {"rate_per_s": 110.0}, {"steps": [(0, 0), (15, 60), (70, 110)]}]))
     if "steps" in demand:

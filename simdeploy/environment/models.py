@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -42,11 +43,16 @@ Role = Literal["stateless", "leader_elected", "quorum", "datastore", "monitoring
 
 
 def did_you_mean(value: str, known: list[str]) -> str:
-    """The way out for a name that is not there: the nearest known one, else all of them (at most eight)."""
+    """The way out for a name that is not there: the nearest known one, else all of them, as far as they fit."""
     near = difflib.get_close_matches(value[:80], known[:2000], n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}" if known else "there are none"
+    return f"there are {in_short(known)}" if known else "there are none"
+
+
+def in_short(names: Sequence[str]) -> str:
+    """*names* for a message: 'a, b, c', of more than eight the first ones and how many more there are."""
+    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:8])} and {len(names) - 8} more"
 
 
 class Machine(Frozen):
@@ -236,7 +242,7 @@ GIVING = ("start", "undrain", "await_healthy")
 ActionName = Literal[
     "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",
     "migrate", "expand", "backfill", "index", "contract", "back_up", "restore", "split", "reconcile",
-    "prerequisites", "seed", "promote", "repoint",
+    "prerequisites", "create_schema", "load_data", "seed", "promote", "repoint",
 ]  # fmt: skip
 MachineAction = Literal["allocate", "patch", "reboot", "release"]
 
@@ -255,7 +261,8 @@ class Service(Frozen):
     calls: dict[Name, Annotated[Call, BeforeValidator(_call, json_schema_input_type=Annotated[float, Field(ge=0)] | Call)]] = {}
     """Service -> mean calls of it for one request of its own."""
     accepts: dict[Version, dict[Name, tuple[Version, ...]]] = {}
-    """Own version -> callee -> versions of it (of a datastore: schemas) that it can talk to; what is not named is accepted."""
+    """Own version -> callee -> versions of it (of a datastore: schemas) that it can talk to; what is not named is accepted.
+    Of a monitoring service: own version -> service that it observes -> versions that it has checks for."""
     version: Version = "1"
     """The version that runs before the plan; of a datastore, its schema."""
     health_check: HealthCheck | None = None
@@ -283,6 +290,15 @@ class Service(Frozen):
     """Of a datastore: what it holds and how it is protected."""
     actions: dict[ActionName, Action] = {}
     """The recipe of each action on it."""
+
+    def observes_service(self, name: str) -> bool:
+        """Whether it is monitoring that watches the service *name*."""
+        return self.role == "monitoring" and (self.observes is None or name in self.observes)
+
+    def has_checks(self, own: str | int, name: str, version: str | int) -> bool:
+        """Whether, in its version *own*, it observes the service *name* and has checks for that one's *version*."""
+        checked = self.accepts.get(str(own), {}).get(name)
+        return self.observes_service(name) and (checked is None or str(version) in checked)
 
     @property
     def is_balanced(self) -> bool:

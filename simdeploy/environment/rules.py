@@ -47,9 +47,11 @@ def problems_of(env: Environment) -> list[Problem]:
         for callee in service.calls:
             if callee not in services:
                 add((*where, "calls", callee), f"{name!r} calls {callee!r}, which is no service; {did_you_mean(callee, services)}")
+        met = [s for s in services if service.observes_service(s)] if service.role == "monitoring" else list(service.calls)
+        verb = "observe" if service.role == "monitoring" else "call"
         for version, callees in service.accepts.items():
-            for callee in set(callees) - set(service.calls):
-                add((*where, "accepts", version, callee), f"{name!r} does not call {callee!r}; {did_you_mean(callee, list(service.calls))}")
+            for callee in (c for c in callees if c not in met):
+                add((*where, "accepts", version, callee), f"{name!r} does not {verb} {callee!r}; {did_you_mean(callee, met)}")
         for action_name, action in service.actions.items():
             if action.on is not None and action.on not in firsts:
                 message = f"{action_name!r} of {name!r} is executed on {action.on!r}, which is no machine; {did_you_mean(action.on, names)}"

@@ -14,6 +14,7 @@ from simdeploy.plan import layout as lay
 from simdeploy.plan.balancing import Group, Traffic, dead_share, one_share, pool_capacity, traffic
 from simdeploy.plan.layout import OUT, SERVING, Layout
 from simdeploy.plan.state import State
+from simdeploy.plan.watching import Watching
 
 
 class Facts(NamedTuple):
@@ -33,6 +34,7 @@ class Facts(NamedTuple):
     is_skewed: float
     is_incompatible: float
     is_blind: float
+    is_unchecked: float
     is_unobserved: float
     machines: float
     """Allocated machines."""
@@ -78,10 +80,11 @@ class FactBook:
         """The pools that limit the front door and are in no cell."""
         self._cells = [[pool_of[s] for s in pinned] for _, pool_of in layout.regions] if env.cells else []
         """Of each cell: the pools that limit it."""
-        self._monitors = [s for s, service in enumerate(layout.services) if service.role == "monitoring"]
+        self._watching = Watching(layout)
         self._electing = [(s, store) for s, store in enumerate(layout.through) if store is not None]
         self._redispatch = [s.retry == "redispatch" for s in layout.services]
-        picky = [(u, v) for u, v in env.calls.edges if any(v in callees for callees in env.services[u].accepts.values())]
+        callers = [u for u, service in env.services.items() if service.role != "monitoring"]  # it accepts what it has checks for
+        picky = [(u, v) for u, v in env.calls.edges(callers) if any(v in callees for callees in env.services[u].accepts.values())]
         self._picky = [(layout.service_index[u], layout.service_index[v]) for u, v in picky]
         """(caller, callee) where some version of the caller does not accept all of the callee's."""
         self._spoiling = [
@@ -143,7 +146,7 @@ class FactBook:
         if known is None:
             known = self._shared_facts[others, bad] = self._work_out_shared(state, others, bad)
         facts, observed = known
-        return facts._replace(is_unobserved=float(self._changes_unobserved(running, observed)))
+        return facts._replace(is_unobserved=float(self._watching.changes_unobserved(running, observed)))
 
     def _work_out_shared(self, state: State, counts: tuple[Any, ...], bad: frozenset[int]) -> tuple[Facts, set[int]]:
         layout = self.layout
@@ -157,7 +160,7 @@ class FactBook:
         if_good = self._error_free(pools, traffics, state, capacities, demand, frozenset())
         error_free = self._error_free(pools, traffics, state, capacities, demand, self.bad_versions(bad)) if bad else if_good
         versions = self._serving_versions(groups)
-        observed = self._observed(groups)
+        observed = self._watching.observed(versions)
         facts = Facts(
             capacity=capacity,
             demand=demand,
@@ -169,9 +172,8 @@ class FactBook:
             is_incompatible=float(
                 any(self._mixed(u, v, pool_of, traffics, state) for u, v in self._picky for _, pool_of in layout.regions)
             ),
-            is_blind=float(
-                bool(self._monitors) and any(versions[s] and s not in observed for s in range(len(versions)) if s not in self._monitors)
-            ),
+            is_blind=float(self._watching.is_blind(versions, observed)),
+            is_unchecked=float(self._watching.is_unchecked(versions, state.schemas)),
             is_unobserved=0.0,
             machines=self._allocated(groups),
             divergent=self._divergent(state, min(demand * error_free, capacity)),
@@ -315,21 +317,6 @@ class FactBook:
             if str(other) not in accepted
         ]
         return math.fsum(refused)
-
-    def _observed(self, groups: list[Group]) -> set[int]:
-        """The services that some serving monitor observes."""
-        observed: set[int] = set()
-        for g in groups:
-            service = self.layout.services[self.layout.group_service[g.group]]
-            if g.mode == SERVING and service.role == "monitoring":
-                watched = service.observes if service.observes is not None else self.layout.service_names
-                observed.update(self.layout.service_index[w] for w in watched)
-        return observed
-
-    def _changes_unobserved(self, running: set[int], observed: set[int]) -> bool:
-        """Whether a step runs on any of the machines *running* of whose services none is observed."""
-        services = ([self.layout.service_of[i] for i in self.layout.on_machine[machine]] for machine in running)
-        return any(here and not observed.intersection(here) for here in services)
 
     def _allocated(self, groups: list[Group]) -> float:
         """Machines that are paid for: not hosted, and with an instance that is not absent (or without any)."""

@@ -99,6 +99,12 @@ class Meter:
                 if what == LEAD and leader is None:
                     self.state.hand_over_failed(s, at_s)
 
+    def passed(self, step: int, at_s: float) -> None:
+        """A step has ended without running, or was cut short by an abort."""
+        self.makespan_s = at_s
+        if self._layout.lasting[step] and step in self.state.dated:
+            self._last_no_more(step, "skipped", at_s)
+
     def failed(self, at_s: float) -> None:
         """A step, judge or gate said no."""
         self.makespan_s = at_s
@@ -116,7 +122,7 @@ class Meter:
             self._lost_s[reaction] += until_s - since_s
 
     def serves_bad(self, observed: bool = False) -> bool:
-        """Whether any instance, or any that a serving monitor observes, serves a bad version."""
+        """Whether any instance serves a bad version; *observed*: one that a serving monitor has checks for."""
         return bool(self.bad) and self.state.serves(self._book.bad_versions(self.bad), observed)
 
     def instant_over(self, at_s: float) -> None:
@@ -241,7 +247,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         spoilt = integral(demand * (error_free_if_good - error_free))
     cut = np.array([r.cut_requests for r in runs])
     failed = failed + cut
-    single, skewed, incompatible, blind, unobserved, machines, divergent = flags
+    single, skewed, incompatible, blind, unchecked, unobserved, machines, divergent = flags
     fault_free = float(book.steady) or math.nan
     values = {
         "makespan_s": np.array([r.makespan_s for r in runs]),
@@ -261,6 +267,7 @@ def metrics_of(plan: Plan, book: FactBook, runs: Sequence[Run], phases: Sequence
         "skew_s": integral(skewed),
         "incompatible_s": integral(incompatible),
         "blind_s": integral(blind),
+        "unchecked_s": integral(unchecked),
         "unobserved_change_s": integral(unobserved),
         "machine_hours": integral(machines) / 3600,
         "rollback_s": np.array([r.rollback_s for r in runs]),
@@ -380,7 +387,7 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
         meter.attempted(steps[subject], at_s)
     elif kind == "ended":
         if value in ("skipped", "not_needed"):
-            meter.makespan_s = at_s
+            meter.passed(steps[subject], at_s)
         elif layout.plan.steps[steps[subject]].kind == "judge":
             meter.failed(at_s) if value == "failed" else None
         else:

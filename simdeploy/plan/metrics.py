@@ -40,6 +40,7 @@ METRICS: dict[str, Metric] = {
     "skew_s": Metric("s", "lower", False, "time in which instances of one service serve in mixed versions"),
     "incompatible_s": Metric("s", "lower", False, "time in which a caller serves beside a version or schema that it does not accept"),
     "blind_s": Metric("s", "lower", False, "time in which an instance serves unobserved by any monitor"),
+    "unchecked_s": Metric("s", "lower", False, "time in which a new version serves and no serving monitor has checks for it"),
     "unobserved_change_s": Metric("s", "lower", False, "time in which a step runs on a machine none of whose services is observed"),
     "rollback_s": Metric("s", "lower", False, "from the abort that leads to the rollback to the rollback's end; 0 without"),
     "forward_s": Metric("s", "lower", False, "from the abort that leads to forward rounds to their end; 0 without"),

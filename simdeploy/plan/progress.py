@@ -43,6 +43,8 @@ class Order(NamedTuple):
     """Of each judge: the positions it counts."""
     machine: list[str]
     """Where each step is executed."""
+    dropped: list[int]
+    """The gates that an abort does not wait for."""
 
 
 def order(plan: Plan) -> Order:
@@ -70,14 +72,15 @@ def order(plan: Plan) -> Order:
         lane=[same[i] for i in range(len(plan.steps))],
         watched={i: [wiring.position[w] for w in s.judge.watch] for i, s in enumerate(plan.steps) if s.judge},
         machine=[s.on for s in plan.steps],
+        dropped=[i for i, s in enumerate(plan.steps) if s.gate is not None and not s.gate.awaited],
     )
 
 
 class Progress:
     """One run of a plan, seen from its order.
 
-    Tell it `ended`; then ask `judged`, then `started`, as model.md orders one instant. `passed` collects the
-    steps that ended without running since it was last emptied, `aborts` who aborted and what follows.
+    Tell it `ended`; then ask `judged`, then `started`, as model.md orders one instant. `passed` collects the steps that
+    ended without running since it was last emptied, and gates that an abort cut short; `aborts` who aborted and what follows.
     """
 
     def __init__(self, steps: Order) -> None:
@@ -106,9 +109,7 @@ class Progress:
 
     def ended(self, step: int, result: Result) -> None:
         """Note that a step that was started has ended, all its attempts included."""
-        self.running -= 1
-        for pool, units in self._order.wants[self._order.group[step]]:
-            self._room[pool] += units
+        self._stopped(step)
         if result == FAILED:
             spec = self._order.plan.steps[step]
             if spec.gate is not None:
@@ -118,6 +119,11 @@ class Progress:
                 if spec.fatal:
                     self.abort(self._order.plan.on_abort, step)
         self._settle(step, result)
+
+    def _stopped(self, step: int) -> None:
+        self.running -= 1
+        for pool, units in self._order.wants[self._order.group[step]]:
+            self._room[pool] += units
 
     def judged(self) -> list[tuple[int, Result]]:
         """The judges whose turn has come, in plan order, with what each said; failed = it aborts."""
@@ -164,10 +170,12 @@ class Progress:
     def abort(self, reaction: Reaction, step: int) -> None:
         """Stop the section, since *step* failed: no further attempt begins, or (halt) no further lane.
 
-        A second abort is the first, and nothing aborts a rollback.
+        A second abort is the first, and from a rollback there is nowhere to go: it halts.
         """
-        if self.aborting is not None or self.section == ROLLBACK:
+        if self.aborting is not None:
             return
+        if self.section == ROLLBACK:
+            reaction = "halt"
         began = [i for i, yes in enumerate(self._began) if yes]
         self._lanes = {self._order.lane[i] for i in began}
         undoable = ROLLBACK in self._order.section and not any(self._order.plan.steps[i].no_return for i in began)
@@ -179,6 +187,11 @@ class Progress:
             heapq.heapify(self._ready[group])
         for machine, steps in self._stranded.items():
             self._stranded[machine] = [i for i in steps if self._may_go_on(i)]
+        for gate in self._order.dropped:
+            if gate != step and self._began[gate] and self.results[gate] is None:
+                self._stopped(gate)
+                self.passed.append((gate, SKIPPED))
+                self._settle(gate, SKIPPED)
 
     def machine_down(self, machine: str) -> None:
         """No step begins on this machine until it is up again."""

@@ -251,15 +251,13 @@ class State:
         return self._leases[service]
 
     def serves(self, versions: frozenset[tuple[int, str | int]], observed: bool = False) -> bool:
-        """Whether any instance, or any that a serving monitor observes, serves one of these (service, version)."""
+        """Whether any instance serves one of these (service, version); *observed*: and a serving monitor has checks for it."""
         conditions, layout = self.layout.conditions, self.layout
-        serving = [(s, conditions[c].version) for c, s in zip(self.codes, layout.service_of, strict=True) if conditions[c].mode == SERVING]
-        found = {layout.service_names[s] for s, version in serving if (s, version) in versions}
+        serving = {(s, conditions[c].version) for c, s in zip(self.codes, layout.service_of, strict=True) if conditions[c].mode == SERVING}
+        found = serving & versions
         if not observed or not found:
             return bool(found)
-        watching = {s for s, _ in serving if layout.services[s].role == "monitoring"}
-        monitors = [layout.services[s] for s in watching]
-        return any(m.observes is None or found.intersection(m.observes) for m in monitors)
+        return any(layout.services[m].has_checks(own, layout.service_names[s], version) for m, own in serving for s, version in found)
 
     def out_at_end(self) -> int:
         """How many instances are neither serving nor absent."""

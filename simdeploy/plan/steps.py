@@ -41,11 +41,13 @@ class Gate(Frozen):
     """A check of the release: finds a bad one with `sensitivity`, a good one bad with `false_alarms`."""
 
     of: Subject = "primary"
-    """What is looked at; through monitoring a bad release is found only where a serving monitor observes it."""
+    """What is looked at; through monitoring a bad version is found only where a serving monitor has checks for it."""
     sensitivity: float = Field(default=1.0, ge=0, le=1)
     false_alarms: float = Field(default=0.0, ge=0, le=1)
     reaction: Reaction = "rollback"
     """forward: on to the next round of section `forward`, which brings a fix."""
+    awaited: bool = True
+    """Whether an abort waits for its verdict. A look changes nothing, so that one need not be finished."""
 
 
 def _factor(value: Any) -> Any:

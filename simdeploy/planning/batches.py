@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, PlainValidator, Tag
 from pydantic_core import PydanticCustomError
 
-from simdeploy.environment.models import Environment
+from simdeploy.environment.models import Environment, in_short
 from simdeploy.errors import PlanError, Problem
 
 if TYPE_CHECKING:
@@ -157,13 +157,32 @@ def _by_group(partition: Partition, members: Sequence[str], env: Environment) ->
     group_of = {member: getattr(env.machines[env.machine_index[env.instances[member][1]]], key) for member in members}
     bare = [env.instances[member][1] for member in members if group_of[member] is None]
     if bare:
-        raise PlanError(f"no {key} of {', '.join(bare[:8])} is known; give each machine its '{key}', or write counts")
+        raise PlanError(f"no {key} of {in_short(bare)} is known; give each machine its '{key}', or write counts")
     order = list(dict.fromkeys(getattr(machine, key) for machine in env.machines))
     if members and partition.leader != "any":
         leader = members[-1 if partition.leader == "last" else 0]
         order.sort(key=lambda group: (group == group_of[leader]) == (partition.leader == "last"))
     groups = (tuple(m for m in members if group_of[m] == group) for group in order)
     return [group for group in groups if group]
+
+
+def at_work(
+    batches: Iterable[tuple[str, ...]], env: Environment, patched: Collection[str], upgraded: Collection[str], done: Collection[str] = ()
+) -> list[tuple[str, ...]]:
+    """*batches* without the instances for which nothing is left to do, and without batches of such alone.
+
+    Those are of services that are *patched* and not *upgraded*, on a machine that is *done* or that an earlier one patches.
+    """
+    seen, working = set(done), []
+    for batch in batches:
+        kept = []
+        for instance in batch:
+            service, machine = env.instances[instance]
+            if service in upgraded or service not in patched or machine not in seen:
+                kept.append(instance)
+            seen |= {machine} if service in patched else set()
+        working += [tuple(kept)] if kept else []
+    return working
 
 
 def surging(partition: Partition, n: int) -> int:

@@ -122,26 +122,31 @@ class Builder:
 
     def new_machines(self, instances: Sequence[str]) -> dict[str, str]:
         """For each of *instances* one like it on a new machine beside its own, in the same cell, absent until a step allocates it."""
-        machines, services = list(self.env.machines), dict(self.env.services)
-        made: dict[str, str] = {}
-        taken = {m.name for m in machines}
-        for instance in instances:
-            service, machine = self.env.instances[instance]
+        names: list[str] = []
+        taken = {m.name for m in self.env.machines}
+        for _, machine in (self.env.instances[i] for i in instances):
             name = f"{machine[:59]}-new"
             while name in taken:
                 name = f"n{name[:62]}"
             taken.add(name)
+            names.append(name)
+        return dict(zip(instances, self.add_machines([*zip(instances, names, strict=True)]), strict=True))
+
+    def add_machines(self, wanted: Sequence[tuple[str, str]]) -> list[str]:
+        """For each (instance, name) one like it on a new machine of that name, in the same cell, absent until a step allocates it."""
+        machines, services, cells = list(self.env.machines), dict(self.env.services), dict(self.env.cells)
+        made: list[str] = []
+        for instance, name in wanted:
+            service, machine = self.env.instances[instance]
             old = self.env.machines[self.env.machine_index[machine]]
             machines.append(old.model_copy(update={"name": name}))
             services[service] = services[service].model_copy(update={"on": (*services[service].on, name)})
-            made[instance] = f"{service}@{name}"
-        beside = {self.env.instances[old][1]: new.partition("@")[2] for old, new in made.items()}
-        cells = {
-            name: cell.model_copy(update={"on": (*cell.on, *(beside[m] for m in cell.on if m in beside))})
-            for name, cell in self.env.cells.items()
-        }
+            if machine in self.env.cell_of:
+                cell = self.env.cell_of[machine]
+                cells[cell] = cells[cell].model_copy(update={"on": (*cells[cell].on, name)})
+            made.append(f"{service}@{name}")
         self.env = self.env.model_copy(update={"machines": tuple(machines), "services": services, "cells": cells})
-        self.absent += made.values()
+        self.absent += made
         return made
 
     def recipe_step(

@@ -71,7 +71,7 @@ def take_back_contraction(build: Builder, migration: Migration, barrier: Barrier
             end = (("rewind", store, contraction), expanded, ("serve", primary))
             step_id, machine = f"rollback/{store}/restore-{contraction.replace('/', '-')}", build.env.instances[primary][1]
             fields: dict[str, Any] = {"needs": barrier, "began": (contraction,), "unbegun": contractions[:k]}
-            fields |= {"begin": (("out", primary),), "end": end}
+            fields |= {"begin": (("out", primary),), "end": end, "fatal": True}
             build.add(build.recipe_step(step_id, actions["restore"], store, machine, slowed=primary, **fields))
             barrier = (build.steps[-1].id,)
     return barrier
@@ -118,10 +118,10 @@ def _unsplit(build: Builder, store: str, old: tuple[str, str, str], barrier: Bar
     if actions["migrate"].undo:
         if actions["reconcile"].undo:
             joined = {"done": steps_of(build, store, "reconcile")}
-            barrier = data_step(build, store, "split", barrier, end=(("split", store),), guard=joined)
+            barrier = data_step(build, store, "split", barrier, fatal=True, end=(("split", store),), guard=joined)
         for members in reversed(_halves(build, store)):
             barrier = tuple(step for member in members for step in _member_back(build, store, member, barrier))
-    return data_step(build, store, "reconcile", barrier, end=(("join", store), old), guard={"began": split})
+    return data_step(build, store, "reconcile", barrier, fatal=True, end=(("join", store), old), guard={"began": split})
 
 
 def _member_back(build: Builder, store: str, member: str, needs: Barrier) -> Barrier:
@@ -129,7 +129,7 @@ def _member_back(build: Builder, store: str, member: str, needs: Barrier) -> Bar
     recipe, machine = build.env.services[store].actions["migrate"], build.env.instances[member][1]
     fields: dict[str, Any] = {"needs": needs, "began": steps_of(build, member, "migrate")}
     fields |= {"begin": (("out", member),), "end": (("serve", member),)}
-    step = build.recipe_step(f"rollback/{member}/migrate", recipe, member, machine, undo=True, **fields)
+    step = build.recipe_step(f"rollback/{member}/migrate", recipe, member, machine, undo=True, fatal=True, **fields)
     build.add(step)
     return (step.id,)
 
@@ -205,7 +205,7 @@ def undo(build: Builder, store: str, action: str, needs: Barrier, began: Barrier
     recipe = build.env.services[store].actions[action]  # type: ignore[index]  # an ActionName by construction
     primary = build.leader(store)
     step_id, machine = f"{build.phase('data')}/{store}/{action}", build.env.instances[primary][1]
-    build.add(build.recipe_step(step_id, recipe, store, machine, slowed=primary, undo=True, needs=needs, began=began, end=end))
+    build.add(build.recipe_step(step_id, recipe, store, machine, slowed=primary, undo=True, needs=needs, began=began, end=end, fatal=True))
     return (step_id,)
 
 

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import data_restore, disaster, upgrade
+from simdeploy.planning import data_restore, disaster, fresh, scale_out, upgrade
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.data_restore import DataRestore
 from simdeploy.planning.disaster import DisasterRecovery
+from simdeploy.planning.fresh import FreshDeployment
 from simdeploy.planning.monitoring import MonitoringDeployment
+from simdeploy.planning.scale_out import ScaleOut
 from simdeploy.planning.scenario import Upgrade
 
 
@@ -35,12 +37,24 @@ LOSSES = ("data_loss_s", "rto_s", "downtime_s", "lost_writes", "failed_requests"
 """What a recovery is read for."""
 
 KINDS: dict[str, Kind] = {
+    "fresh_deployment": Kind(
+        FreshDeployment,
+        fresh.plan,
+        "everything, from no machines to the first user",
+        ("rto_s", "makespan_s", "machine_hours", "blind_s", "success"),
+    ),
+    "scale_out": Kind(
+        ScaleOut,
+        scale_out.plan,
+        "more machines join what serves, and nothing else is touched",
+        ("failed_requests", "brownout_s", "capacity_end", "makespan_s", "machine_hours", "success"),
+    ),
     "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", CHANGES),
     "monitoring_deployment": Kind(
         MonitoringDeployment,
         upgrade.plan,
         "other builds of what watches; before, with or after the code",
-        ("downtime_s", "failed_requests", "blind_s", "unobserved_change_s", "makespan_s", "success"),
+        ("downtime_s", "failed_requests", "blind_s", "unchecked_s", "makespan_s", "success"),
     ),
     "data_restore": Kind(
         DataRestore, data_restore.plan, "a store that is lost or holds something wrong comes back from its copies", LOSSES

@@ -16,6 +16,8 @@ from simdeploy.planning.partition import Partition
 Effects = list[tuple[Any, ...]]
 PATCHING = ("patch", "reboot", "return")
 """What is done to a machine while everything on it is out; return: nothing, where there is neither an undo nor a reboot."""
+PHASES = {"prerequisites": "allocate", "create_schema": "data", "load_data": "data", "seed": "data"}
+"""Actions that belong to another phase than the rest of their lane."""
 
 
 class Move(NamedTuple):
@@ -70,6 +72,49 @@ def new_lane(build: Builder, instance: str, after: Sequence[str], *, needs: tupl
     return _needing(needs, chained(build, [allocate, *changing, *back], after))
 
 
+def first_lane(
+    build: Builder,
+    instance: str,
+    after: Sequence[str],
+    *,
+    needs: tuple[str, ...] = (),
+    start_needs: tuple[str, ...] = (),
+    filling: Sequence[str] = (),
+    joins: bool = False,
+    phase: str = "code",
+) -> list[Step]:
+    """An instance on a machine that has nothing of it yet: installed, configured, filled by these actions, started; in the end it serves.
+
+    *joins*: a balancer that serves already is told of it (`undrain`). What is hosted is there already: it is filled and serves.
+    Actions without a recipe are left out; *start_needs* must have succeeded before it is seeded and started.
+    """
+    service, machine = build.env.instances[instance]
+    recipes = {str(action): recipe for action, recipe in build.env.services[service].actions.items()}
+    if build.env.machines[build.env.machine_index[machine]].hosted:
+        recipes = {action: recipe for action, recipe in recipes.items() if action in filling} | {"start": Action(duration=ZERO)}
+    wanted = (*CHANGING, *filling, *(action for action in GIVING if joins or action != "undrain"))
+    moves = [Move(instance, action, recipes[action], [], []) for action in wanted if action in recipes]
+    if build.env.services[service].health_check is not None and "await_healthy" not in recipes:
+        moves.append(Move(instance, "await_healthy", None, [], []))
+    moves[-1].end.append(("serve", instance))
+    return _needing(needs, chained(build, moves, after, start_needs=start_needs, phase=phase))
+
+
+def allocated(build: Builder, machine: str, instances: Sequence[str], recipe: Action, needs: tuple[str, ...] = ()) -> Step:
+    """The step by which a machine is there for *instances*: from the operator's desk, since before it there is no machine."""
+    end = tuple(("out", i) for i in instances)
+    step = build.recipe_step(f"{build.phase('allocate')}/{machine}/allocate", recipe, instances[0], machine, needs=needs, end=end)
+    return step.model_copy(update={"on": recipe.on or "", "slow": ()})
+
+
+def prepared(build: Builder, instance: str, needs: tuple[str, ...]) -> list[Step]:
+    """What an instance needs of its machine, once that is there; nothing without a recipe."""
+    recipe = build.env.services[build.env.instances[instance][0]].actions.get("prerequisites")
+    if recipe is None:
+        return []
+    return _needing(needs, chained(build, [Move(instance, "prerequisites", recipe, [], [])], ()))
+
+
 def way_out(build: Builder, instance: str, partition: Partition, after: Sequence[str], *, needs: tuple[str, ...] = ()) -> list[Step]:
     """The first half of a lane: the instance leaves and stays out."""
     return _needing(needs, chained(build, _ways_out(build, instance, partition, []), after))
@@ -92,13 +137,18 @@ def hand_over(build: Builder, leaving: str, to: str, after: Sequence[str], needs
 
 
 def chained(
-    build: Builder, moves: Sequence[Move], after: Sequence[str], before: Sequence[Step] = (), start_needs: tuple[str, ...] = ()
+    build: Builder,
+    moves: Sequence[Move],
+    after: Sequence[str],
+    before: Sequence[Step] = (),
+    start_needs: tuple[str, ...] = (),
+    phase: str | None = None,
 ) -> list[Step]:
     """*moves* as steps, each needing the one before it; what stands *before* comes first."""
     lane = list(before)
     own = next((m.target for m in moves if m.action in (*CHANGING, *PATCHING)), None)
     upgraded = any(m.action in CHANGING for m in moves)
-    phase = build.phase("patch" if own is not None and not upgraded else "code")
+    phase = build.phase(phase or ("patch" if own is not None and not upgraded else "code"))
     beside = "patch" if build.section == "main" else f"{phase}-patch"
     counts: dict[tuple[str, str], int] = {}
     for move in moves:
@@ -106,9 +156,9 @@ def chained(
         times = sum((m.recipe.times if m.recipe else 1) for m in moves if (m.target, m.action) == name)
         for k in range(1, (move.recipe.times if move.recipe else 1) + 1):
             counts[name] = counts.get(name, 0) + 1
-            first = phase if own in (None, move.target) else beside
+            first = build.phase(PHASES[move.action]) if move.action in PHASES else phase if own in (None, move.target) else beside
             step_id = f"{first}/{move.target}/{move.action}" + (f"#{counts[name]}" if times > 1 else "")
-            needs = (*(start_needs if move.action == "start" else ()), *([lane[-1].id] if lane else []))
+            needs = (*(start_needs if move.action in ("seed", "start") else ()), *([lane[-1].id] if lane else []))
             fields: dict[str, Any] = {"needs": needs, "after": () if lane else tuple(after)}
             fields["begin"] = tuple(move.begin) if k == 1 else ()
             fields["end"] = tuple(move.end) if move.recipe is None or k == move.recipe.times else ()
@@ -136,7 +186,7 @@ def _moves(
 
 
 def _needing(needs: tuple[str, ...], steps: list[Step]) -> list[Step]:
-    return [steps[0].model_copy(update={"needs": needs}), *steps[1:]]
+    return [steps[0].model_copy(update={"needs": (*needs, *steps[0].needs)}), *steps[1:]]
 
 
 def _callers_first(build: Builder, instances: list[str]) -> list[str]:

@@ -133,8 +133,11 @@ def _of_a_store(name: str, service: Service, partition: Partition) -> Iterator[P
         yield Problem(("migration",), f"{message}; add a machine, or write migration: offline or expand_contract")
 
 
-def recipes_needed(service: Service, partition: Partition, upgraded: bool, patched: bool) -> list[str]:
-    """The actions that *service* must have a recipe for to be partitioned so; one that is neither upgraded nor patched is stopped."""
+def recipes_needed(service: Service, partition: Partition, upgraded: bool, patched: bool, stopped: bool = False) -> list[str]:
+    """The actions that *service* must have a recipe for to be partitioned so; *stopped*: by the offline migration of its store.
+
+    Nobody waits for what monitoring has in hand, so a monitor that is changed where it stands may go with its change.
+    """
     needed = ["back_up"] * partition.back_up_first
     if service.role == "datastore" and upgraded:
         return (
@@ -150,6 +153,8 @@ def recipes_needed(service: Service, partition: Partition, upgraded: bool, patch
     taking = {"drain": ["drain"], "stop": ["stop"], "weigh": ["weigh", "drain"]}[partition.take_out]
     if patched and not upgraded:
         return needed + taking * (partition.take_out == "weigh")  # else what has no way out goes with its machine
+    if service.role == "monitoring" and not stopped and not any(getattr(partition, key) for key in REPLACING):
+        taking = []
     return needed + taking + ["install"] * upgraded + ["start"] + ["switch"] * partition.blue_green
 
 

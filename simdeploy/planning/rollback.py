@@ -2,21 +2,22 @@
 
 A lane that was begun and not done is brought back first, all such lanes at once: that takes nothing more out. Lanes
 that were done go back in the batches of the way forward, the last ones first, so that never more is out at once than
-on the way forward. Each step has a guard over what the earlier sections did, so one section serves every abort.
+on the way forward; what fails is judged as on the way forward, and halts it. Each step has a guard over what the
+earlier sections did, so one section serves every abort.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from simdeploy.environment.models import CHANGING, TAKING
-from simdeploy.plan.steps import Judge, Step
+from simdeploy.plan.steps import Step
 from simdeploy.planning import data_layer
 from simdeploy.planning.builder import Batch, Builder, Lane
 from simdeploy.planning.lanes import hand_over, lane, new_lane, release, way_back, way_out
-from simdeploy.planning.tiers import Barrier
+from simdeploy.planning.tiers import Barrier, judge
 
 
 class Touched(NamedTuple):
@@ -61,7 +62,7 @@ def add_rollback(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: 
     build.section, build.round = "rollback", 0
     build.versions = {name: build.env.services[name].version for name in build.versions}
     stages = _chains(build, rounds, migrations)
-    barrier = _half_done(build, [t for chains in stages.values() for c in chains if not c.offline for batch in c.batches for t in batch])
+    barrier = _half_done(build, [batch for chains in stages.values() for c in chains if not c.offline for batch in c.batches])
     for migration in reversed(migrations):
         barrier = data_layer.take_back_contraction(build, migration, barrier)
     heirs = {one.heir: one for batch in rounds[0] for one in batch.lanes if one.heir is not None}
@@ -72,7 +73,7 @@ def add_rollback(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: 
             for k, batch in enumerate(reversed(chain.batches), start=1):
                 step_id = f"rollback/{chain.label}/judge#{k}"
                 back = _writers_back(build, chain.label, batch, end) if chain.offline else _batch_back(build, batch, heirs, end)
-                end = _barrier(build, step_id, back) or end
+                end = judge(build, step_id, chain.label, back, size=len(batch)) if back else end
             ends += end
         barrier = tuple(dict.fromkeys(ends)) or barrier
         for migration in migrations:
@@ -103,16 +104,15 @@ def _chains(build: Builder, rounds: Sequence[Sequence[Batch]], migrations: Seque
     return stages
 
 
-def _half_done(build: Builder, touched: Iterable[Touched]) -> Barrier:
-    """Bring back what was begun and not done; what comes after it."""
-    ends: list[str] = []
-    for one in touched:
+def _half_done(build: Builder, batches: Sequence[Sequence[Touched]]) -> Barrier:
+    """Bring back what was begun and not done; what comes after it. What was begun at once is about one batch."""
+    lanes: list[list[Step]] = []
+    for one in itertools.chain(*batches):
         build.round = one.round
-        steps = _renewed(build, one) if one.lane.new is not None else _resumed(build, one)
-        build.add(*_renamed(steps, "out-"))
-        ends.append(build.steps[-1].id)
+        lanes.append(_renamed(_renewed(build, one) if one.lane.new is not None else _resumed(build, one), "out-"))
     build.round = 0
-    return _barrier(build, "rollback/out/judge", tuple(ends))
+    build.add(*itertools.chain(*lanes))
+    return judge(build, "rollback/out/judge", "out", lanes, size=max(map(len, batches))) if lanes else ()
 
 
 def _resumed(build: Builder, one: Touched, start_needs: Barrier = ()) -> list[Step]:
@@ -155,16 +155,16 @@ def _renewed(build: Builder, one: Touched) -> list[Step]:
     return [s.model_copy(update=one.half_done) for s in back]
 
 
-def _batch_back(build: Builder, batch: Sequence[Touched], heirs: dict[str, Lane], barrier: Barrier) -> Barrier:
-    """Take a batch that was done back; the ends of its lanes."""
-    ends: list[str] = []
+def _batch_back(build: Builder, batch: Sequence[Touched], heirs: dict[str, Lane], barrier: Barrier) -> list[list[Step]]:
+    """Take a batch that was done back; its lanes."""
+    lanes: list[list[Step]] = []
     for one in batch:
         build.round = one.round
         steps = _replaced_back(build, one, heirs, barrier) if one.lane.new is not None else _lane_back(build, one, heirs, barrier)
-        build.add(*steps)
-        ends += [s.id for s in steps[-1:]]
+        lanes += [steps] if steps else []
     build.round = 0
-    return tuple(ends)
+    build.add(*itertools.chain(*lanes))
+    return lanes
 
 
 def _lane_back(build: Builder, one: Touched, heirs: dict[str, Lane], barrier: Barrier) -> list[Step]:
@@ -212,8 +212,8 @@ def _lead_back(build: Builder, leader: str, one: Touched, heirs: dict[str, Lane]
     return [step.model_copy(update=one.guard(done=(*one.done["done"], taken), undone=given))]
 
 
-def _writers_back(build: Builder, store: str, batch: Sequence[Touched], barrier: Barrier) -> Barrier:
-    """All writers that run leave, the migration is undone, and all start with the old version; the ends of their lanes.
+def _writers_back(build: Builder, store: str, batch: Sequence[Touched], barrier: Barrier) -> list[list[Step]]:
+    """All writers that run leave, the migration is undone, and all start with the old version; their lanes.
 
     Without an undo the begin of the migration was a point of no return, and before it no writer came back.
     """
@@ -234,7 +234,7 @@ def _writers_back(build: Builder, store: str, batch: Sequence[Touched], barrier:
     if undo:
         began = data_layer.steps_of(build, store, "migrate")
         data_layer.undo(build, store, "migrate", (*barrier, *stopped), began, (("schema", store, build.versions[store]),))
-    return tuple(steps[-1].id for steps in back)
+    return back
 
 
 def _takers(steps: Sequence[Step], instance: str) -> Barrier:
@@ -254,11 +254,3 @@ def _renamed(steps: Sequence[Step], prefix: str) -> list[Step]:
     """*steps* with a *prefix* before each action, and among themselves in what they need."""
     name = {s.id: f"{s.id.rpartition('/')[0]}/{prefix}{s.action}" for s in steps}
     return [s.model_copy(update={"id": name[s.id], "needs": tuple(name.get(n, n) for n in s.needs)}) for s in steps]
-
-
-def _barrier(build: Builder, step_id: str, after: Barrier) -> Barrier:
-    """What comes next waits for *after* in one place, so that edges stay few; nothing is judged."""
-    if not after:
-        return ()
-    build.add(Step(id=step_id, kind="judge", after=after, judge=Judge(watch=(), size=1, limit=None)))
-    return (step_id,)

@@ -18,7 +18,7 @@ from simdeploy.planning.batches import KEYS, Minimum, cut, cutting_keys, surging
 from simdeploy.planning.built_in import BUILT_IN, filled_in
 from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
 from simdeploy.planning.slices import Slices, slice_problems
-from simdeploy.planning.validation import Check, Checkpoint, checkpoint_problems
+from simdeploy.planning.validation import Check, Checkpoint, blind_problems, checkpoint_problems, unreached_problems
 
 Stage = Annotated[
     tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=Name | tuple[Name, ...])
@@ -32,7 +32,7 @@ class Strategy(Choice):
     """The built-in strategy that this one stands on; what is said here goes before it."""
     order: tuple[Stage, ...] | None = None
     """Stages one after the other; the services of one stage go at the same time.
-    By default datastores first, then each service after those it calls."""
+    By default datastores first, then each service after those it calls; of those that may go next, monitoring first."""
     slices: Slices | None = None
     """Instead of order: vertical slices, each of all tiers at once, one after the other: lists of machines, or one slice a
     zone, an update domain or a cell. Datastores go before them."""
@@ -139,7 +139,8 @@ class Upgrade(Scenario):
         for name in reversed(list(nx.topological_sort(calls))):
             depth[name] = 1 + max((depth[c] for c in calls[name]), default=0)
         wanted = [s for s in self.changed if s not in stopped and s not in self.sliced(strategy)]
-        return tuple((s,) for s in sorted(wanted, key=lambda s: (services[s].role != "datastore", depth[s])))
+        roles = {s: services[s].role for s in wanted}
+        return tuple((s,) for s in sorted(wanted, key=lambda s: (roles[s] != "datastore", depth[s], roles[s] != "monitoring")))
 
     def sliced(self, strategy: Strategy) -> tuple[str, ...]:
         """The services that go in vertical slices."""
@@ -223,6 +224,7 @@ def _problems(scenario: Upgrade) -> list[Problem]:
             for m in services[name].on
             if m in hosted
         ]
+    found += prefixed(blind_problems(scenario), ("checks",))
     for name, strategy in scenario.strategies.items():
         found += _strategy_problems(scenario, strategy, ("strategies", name))
     return found
@@ -251,15 +253,17 @@ def _strategy_problems(scenario: Upgrade, strategy: Strategy, where: Path) -> li
             found += prefixed(partition_problems(name, partition, env, name in scenario.to, name in scenario.patch, sliced), here)
     found += _order_problems(scenario, strategy, where)
     found += _sharing_problems(scenario, strategy, where)
-    found += _validation_problems(scenario, strategy, where)
     found += _slices_problems(scenario, strategy, where)
+    if not found:  # so it can be cut
+        found += prefixed(unreached_problems(scenario, strategy), (*where, "checkpoints"))
+    found += _validation_problems(scenario, strategy, where)
     for name in [*changed, *(w for w in stopped if w not in changed)]:
         partition = scenario.partition(strategy, name)
         if name in stopped and name in scenario.patch:
             message = f"{name!r} is to be patched and writes to {stopped[name]!r}, whose offline migration stops all of it at once"
             found.append(Problem((*where, "services"), f"{message}; use another migration, or patch {name!r} in a scenario of its own"))
             continue
-        for action in recipes_needed(services[name], partition, name in scenario.to, name in scenario.patch):
+        for action in recipes_needed(services[name], partition, name in scenario.to, name in scenario.patch, name in stopped):
             if action not in services[name].actions:
                 message = f"{name!r} has no recipe for {action!r}, which this strategy needs"
                 found.append(Problem((*where, "services", name), f"{message}; add it to the service's actions or choose another way"))

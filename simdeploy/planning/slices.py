@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simdeploy.environment.models import Environment, Name, did_you_mean
+from simdeploy.environment.models import Environment, Name, did_you_mean, in_short
 from simdeploy.errors import Path, Problem
 
 SliceWord = Literal["by_zone", "by_update_domain", "by_cell"]
@@ -39,7 +39,7 @@ def slice_problems(slices: Slices, services: tuple[str, ...], env: Environment) 
     bare = sorted({env.instances[i][1] for s in services for i in env.members(s)} - set(slice_of), key=names.index)
     if bare and not found:
         way_out = "name each in one slice" if not isinstance(slices, str) else f"give each machine its {slices.removeprefix('by_')}"
-        found.append(Problem((), f"{', '.join(bare[:8])} are to change and are in no slice; {way_out}"))
+        found.append(Problem((), f"{in_short(bare)} are to change and are in no slice; {way_out}"))
     return found
 
 

@@ -7,11 +7,11 @@ from fractions import Fraction
 
 from simdeploy.environment.durations import Distribution
 from simdeploy.plan.steps import Judge, Step
-from simdeploy.planning.batches import cut, surging
+from simdeploy.planning.batches import at_work, cut, surging
 from simdeploy.planning.builder import Batch, Builder, Lane
 from simdeploy.planning.lanes import hand_over, lane, new_lane, release, way_out
 from simdeploy.planning.partition import LEADS, Partition
-from simdeploy.planning.validation import Place
+from simdeploy.planning.validation import places
 
 Barrier = tuple[str, ...]
 """What the next step comes after."""
@@ -41,6 +41,7 @@ def rollout(
     others on it have none.
     """
     members = [instance for batch in batches for instance in batch]
+    batches = at_work(batches, build.env, patched, build.versions, build.patched)
     for service in partitions:
         if build.env.services[service].role in LEADS:
             build.leaders.setdefault(service, build.leader(service))
@@ -50,8 +51,6 @@ def rollout(
         for instance in batch:
             service, machine = build.env.instances[instance]
             patch, partition = service in patched and machine not in build.patched, partitions[service]
-            if service in patched and not patch and service not in build.versions:
-                continue
             build.patched |= {machine} if patch else set()
             heir = None
             if partition.hand_over and build.section == "main" and instance == build.leaders[service]:
@@ -60,9 +59,8 @@ def rollout(
             steps = lane(build, instance, partition, barrier, patch=patch, hand_over_to=heir)
             lanes.append(Lane(instance, partition, steps, patch, heir))
         done += batch
-        if lanes:
-            barrier = judged(build, f"code/{label}/judge#{k}", label, lanes)
-            barrier = build.validated(_places(k, len(batches)), label, barrier)
+        barrier = judged(build, f"code/{label}/judge#{k}", label, lanes)
+        barrier = build.validated(places(k, len(batches)), label, barrier)
     return barrier
 
 
@@ -73,12 +71,17 @@ def judged(build: Builder, judge_id: str, label: str, lanes: list[Lane]) -> Barr
     return judge(build, judge_id, label, [one.steps for one in lanes])
 
 
-def judge(build: Builder, judge_id: str, label: str, lanes: Sequence[Sequence[Step]], also: Barrier = ()) -> Barrier:
-    """Add the judge of *lanes*, which are there already, and of the steps *also*; what comes after it."""
+def judge(
+    build: Builder, judge_id: str, label: str, lanes: Sequence[Sequence[Step]], also: Barrier = (), size: int | None = None
+) -> Barrier:
+    """Add the judge of *lanes*, which are there already, and of the steps *also*; what comes after it.
+
+    A percentage refers to *size*, by default the number of lanes.
+    """
     failures = build.rules.failures
     spec = Judge(
         watch=(*(step.id for one in lanes for step in one), *also),
-        size=build.rules.instances if failures.of == "plan" else max(1, len(lanes)),
+        size=build.rules.instances if failures.of == "plan" else size or max(1, len(lanes)),
         limit=float(failures.limit * 100 if isinstance(failures.limit, Fraction) else failures.limit),
         unit="percent" if isinstance(failures.limit, Fraction) else "count",
         of=failures.of,
@@ -99,12 +102,6 @@ def ordered(build: Builder, name: str, partition: Partition) -> list[str]:
     leader = build.leader(name)
     followers = [m for m in members if m != leader]
     return [*followers, leader] if partition.leader == "last" else [leader, *followers]
-
-
-def _places(k: int, batches: int) -> list[Place]:
-    """The places in a plan that are reached after the k-th of so many batches."""
-    places: list[Place] = ["batch"]
-    return places + (["canary"] if k == 1 < batches else []) + (["tier"] if k == batches else [])
 
 
 def _heir(build: Builder, service: str, members: Sequence[str], batch: Sequence[str], done: Sequence[str]) -> str | None:
@@ -134,7 +131,7 @@ def _surge(build: Builder, name: str, partition: Partition, batches: Sequence[tu
                 steps += new_lane(build, new[old], (), needs=(steps[-1].id,))
             lanes.append(Lane(old, partition, steps, heir=heir, new=new[old]))
         barrier = judged(build, f"code/{name}/judge#{k}", name, lanes)
-        barrier = build.validated(_places(k, len(batches)), name, barrier)
+        barrier = build.validated(places(k, len(batches)), name, barrier)
     return barrier
 
 
@@ -158,7 +155,7 @@ def _blue_green(build: Builder, name: str, partition: Partition, barrier: Barrie
     needs = tuple(s.id for s in handing) or needs
     leaving = {i: way_out(build, i, partition, (), needs=needs) for i in old}
     build.add(*(step for one in leaving.values() for step in one))
-    barrier = build.validated(_places(1, 1), name, judge(build, f"code/{name}/judge#2", name, list(leaving.values())))
+    barrier = build.validated(places(1, 1), name, judge(build, f"code/{name}/judge#2", name, list(leaving.values())))
     if partition.keep_old_s:
         kept = Distribution(kind="fixed", parameters=(partition.keep_old_s,))
         build.add(Step(id=f"code/{name}/keep_old", target=name, after=barrier, duration=kept))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, Distribution, Duration
-from simdeploy.environment.models import Argv, Name, did_you_mean
+from simdeploy.environment.models import Argv, Name, did_you_mean, in_short
 from simdeploy.errors import Problem
 from simdeploy.plan.steps import Gate, Reaction, Step, Subject
+from simdeploy.planning.batches import at_work, cut
+from simdeploy.planning.slices import cut_slices
 from simdeploy.units import Fraction, Seconds
+
+if TYPE_CHECKING:
+    from simdeploy.planning.scenario import Strategy, Upgrade
 
 Place = Literal["canary", "batch", "tier", "code", "end"]
 """canary: after the first of several batches of a tier; batch: after each; tier: after the last one of each tier;
@@ -24,7 +29,7 @@ class Check(Frozen):
 
     of: Subject = "primary"
     """The scenarios that the release brings, those that it must not break, the few that matter most, or what monitoring
-    saw: that finds nothing while no monitor watches a service that may be bad."""
+    saw: that finds nothing while no monitor has checks for a bad version that serves."""
     duration: Duration = ZERO
     """How long the look takes."""
     sensitivity: Fraction = 1.0
@@ -56,6 +61,66 @@ class Checkpoint(Frozen):
         return self.then if self.on_bad == "forward" and round_ >= self.rounds else self.on_bad
 
 
+def places(k: int, batches: int) -> list[Place]:
+    """The places in a plan that are reached after the k-th of so many batches."""
+    found: list[Place] = ["batch"]
+    return found + (["canary"] if k == 1 < batches else []) + (["tier"] if k == batches else [])
+
+
+def reached(scenario: Upgrade, strategy: Strategy) -> set[Place]:
+    """The places to which the plan of *strategy* comes at least once.
+
+    Raises PlanError where one of its partitions cannot be cut.
+    """
+    env, done = scenario.environment, set[str]()
+    counts: list[int] = []
+
+    def count(batches: Sequence[tuple[str, ...]]) -> None:
+        counts.append(len(at_work(batches, env, scenario.patch, scenario.to, done)))
+        done.update(env.instances[i][1] for batch in batches for i in batch if env.instances[i][0] in scenario.patch)
+
+    for service in (s for stage in scenario.stages(strategy) for s in stage):
+        partition = scenario.partition(strategy, service)
+        if partition.blue_green or partition.migration == "offline":
+            counts.append(1)
+        elif partition.migration is None:
+            count(cut(partition, env.members(service), env))
+    if strategy.slices is not None:
+        count(cut_slices(strategy.slices, scenario.sliced(strategy), env))
+    return {"code", "end", *(place for n in counts for k in range(1, min(n, 2) + 1) for place in places(k, min(n, 2)))}
+
+
+def unreached_problems(scenario: Upgrade, strategy: Strategy) -> list[Problem]:
+    """The checkpoints at which nothing would ever be checked; paths begin at their list. Raises PlanError as `reached` does."""
+    there = reached(scenario, strategy) if strategy.checkpoints else set()
+    found = []
+    for i, point in enumerate(strategy.checkpoints):
+        if point.after not in there:
+            if point.after == "canary" and "batch" in there:
+                why = "no service goes in more than one batch, nor do slices: there is no first of several, and nothing would be checked"
+                way_out = "cut one, for example with batches: canary, or check after: batch, tier or code"
+            else:
+                why = "nothing goes in batches here (a schema that migrates does not), so nothing would be checked"
+                way_out = "check after: code or end"
+            found.append(Problem((i, "after"), f"after {point.after!r}: {why}; {way_out}"))
+    return found
+
+
+def blind_problems(scenario: Upgrade) -> list[Problem]:
+    """The checks that ask monitoring for a bad release that no monitor would see; paths begin at the checks."""
+    env = scenario.environment
+    monitors = [s for s in env.services.values() if s.role == "monitoring"]
+    new = [name for name in scenario.to if env.services[name].role != "datastore"]
+    if not monitors:
+        why, way_out = "no service here has role: monitoring", "add one"
+    elif new and not any(m.observes is None or set(new) & set(m.observes) for m in monitors):
+        why, way_out = f"no monitor observes any of {in_short(new)}, which get new versions", "name one under its 'observes'"
+    else:
+        return []
+    asking = [name for name, check in scenario.checks.items() if check.of == "monitoring"]
+    return [Problem((n, "of"), f"{why}, so {n!r} would find nothing; {way_out}, or look at new, old or primary") for n in asking]
+
+
 def checkpoint_problems(points: Sequence[Checkpoint], known: Mapping[str, Check]) -> list[Problem]:
     """Every rule that *points* break; paths begin at their list."""
     found: list[Problem] = []
@@ -83,7 +148,8 @@ def checkpoint_steps(
         after = (steps[0].id,)
     for name in point.checks:
         check = checks[name]
-        gate = Gate(of=check.of, sensitivity=check.sensitivity, false_alarms=check.false_alarms, reaction=point.reaction(round_))
+        errs = {"sensitivity": check.sensitivity, "false_alarms": check.false_alarms}
+        gate = Gate(of=check.of, **errs, reaction=point.reaction(round_), awaited=False)
         end = (("validated",),) if point.after == "end" else ()
         step_id = f"{phase}/{label}/{name}#{number}"
         steps.append(Step(id=step_id, kind="gate", after=after, duration=check.duration, gate=gate, end=end, run=check.command))

@@ -158,7 +158,8 @@ class _Replication:
             if len(due) > 1:
                 due.sort()
             for step in due:
-                self._over(step)
+                if self._progress.results[step] is None:  # else an abort at this instant has cut it short
+                    self._over(step)
         if self._world:
             world, self._world = self._world, []
             for act in world:
@@ -202,7 +203,12 @@ class _Replication:
     def _pass(self) -> None:
         for step, result in self._progress.passed:
             self._record("ended", step, result)
-        self._meter.makespan_s = self._env.now
+            self._meter.passed(step, self._env.now)
+            if self._current.pop(step, None) is not None:
+                self._delayed.discard(step)
+            for broken in self._broken.values():
+                if step in broken:
+                    broken.remove(step)
         self._progress.passed.clear()
 
     def _abort(self) -> None:
@@ -210,6 +216,7 @@ class _Replication:
             self._record("aborted", step, reaction)
             self._meter.aborted(reaction, self._env.now)
         self._progress.aborts.clear()
+        self._pass()
         if self._progress.gives_up:
             self._give_up()
 

@@ -212,6 +212,25 @@ def test_a_forbidden_pair_fails_the_requests_that_its_two_versions_share(effects
     assert (0, fails > 0) == mixed(*effects, mixing="none", **ONE_POOL)
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_forbidden_pair_fails_its_share_of_the_requests_however_often_they_call(calls):
+    web = PICKY | {"calls": {"mid": {"times": calls}}}
+
+    assert (pytest.approx(1 / 8), 1) == mixed(*new("web@a1", "mid@ma"), web=web, **ONE_POOL)
+
+
+def test_what_a_bad_version_and_what_a_forbidden_pair_spoil_multiply():
+    """One of four web boxes and one of two middle boxes are new and fail half of what they serve, or the web box alone is."""
+    env = celled(80.0, mixing="errors", web=PICKY, **ONE_POOL)
+    steps = (Step(id="s", duration={"fixed": HORIZON_S}, begin=new("web@a1", "mid@ma")),)
+    release = {"p_bad": 1.0, "error_share": 0.5}
+    plan = Plan(environment=env, steps=steps, release=release, horizon_s=HORIZON_S)
+    web_alone = plan.model_copy(update={"steps": (steps[0].model_copy(update={"begin": new("web@a1")}),)})
+
+    assert pytest.approx(80 * (1 - (1 - 1 / 4 * 1 / 2) * (1 - 1 / 2 * 1 / 2) * (1 - 1 / 8)) * HORIZON_S) == run(plan)["failed_requests"][0]
+    assert pytest.approx(80 * (1 - (1 - 1 / 4 * 1 / 2) * (1 - 1 / 4)) * HORIZON_S) == run(web_alone)["failed_requests"][0]
+
+
 def test_versions_meet_inside_their_cell_alone():
     assert (0, 0) == mixed(*new("web@a1", "mid@ma"))
     assert (pytest.approx(1 / 2 * 1 / 2), 1) == mixed(*new("web@a1", "mid@mb"))  # half of a's requests

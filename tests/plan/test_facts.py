@@ -176,6 +176,70 @@ def test_what_does_not_serve_is_not_blind():
     assert 10 == found(watched(None), *web_out, *lane("mon@m0", out_s=60.0))["blind_s"]
 
 
+def unchecked_s(mon: dict[str, Any], *steps: Step, web: dict[str, Any] | None = None, **fields: Any) -> float:
+    """Of web on w and v, a store on s and a monitor on m, 100 s long."""
+    services = {
+        "web": {"on": ["w", "v"], "capacity_per_s": 100.0} | (web or {}),
+        "sql": {"on": ["s"], "role": "datastore", "version": "7"},
+        "mon": {"on": ["m"], "role": "monitoring"} | mon,
+    }
+    return found(environment(50.0, ["w", "v", "s", "m"], **services), *steps, **fields)["unchecked_s"]
+
+
+OLD = {"1": {"web": ["1"], "sql": ["7"]}}
+NEW_WEB = lane("web@w", out_s=60.0)
+
+
+@pytest.mark.parametrize(
+    ("mon", "seconds"),
+    [
+        ({}, 0),
+        ({"accepts": OLD}, 40),
+        ({"accepts": {"1": {"web": ["1", "2"]}}}, 0),
+        ({"accepts": {"2": {"web": ["1"]}}}, 0),  # of version 1, which runs, nothing is said
+        ({"accepts": {"1": {"sql": ["7"]}}}, 0),
+        ({"accepts": {"1": {"sql": ["7"]}}, "observes": ["sql"]}, 0),  # nobody ever watches web
+        ({"accepts": OLD, "calls": {"web": {}}}, 40),
+    ],
+)
+def test_a_new_version_runs_unchecked_while_those_who_watch_it_do_not_know_it(mon, seconds):
+    assert seconds == unchecked_s(mon, *NEW_WEB)
+
+
+def test_what_monitoring_has_checks_for_makes_no_forbidden_pair():
+    mon = {"on": ["m"], "role": "monitoring", "calls": {"web": {}}, "accepts": OLD}
+    env = environment(50.0, ["w", "m"], web={"on": ["w"], "capacity_per_s": 100.0}, sql={"on": ["m"], "role": "datastore"}, mon=mon)
+
+    assert 0 == found(env, *NEW_WEB)["incompatible_s"]
+
+
+def test_new_is_what_was_not_there_at_the_start():
+    """Nobody knows any version. What is out comes back as it was; where all is absent, all that comes is new."""
+    nothing = {"accepts": {"1": {"web": []}}}
+    back = wait("back", 60.0, end=(("serve", "web@w"), ("serve", "web@v")))
+
+    assert 0 == unchecked_s(nothing, back)
+    assert 0 == unchecked_s(nothing, back, start=Start(out=("web@w", "web@v")))
+    assert 0 == unchecked_s(nothing, back, start=Start(out=("web@w",), absent=("web@v",)))
+    assert 40 == unchecked_s(nothing, back, start=Start(absent=("web@w", "web@v")))
+
+
+def test_blind_time_of_a_new_version_is_unchecked_and_that_of_an_old_one_is_not():
+    dark = Step(id="dark", begin=(("out", "mon@m"),))
+
+    assert 0 == unchecked_s({}, dark)
+    assert 40 == unchecked_s({}, dark, *NEW_WEB)
+
+
+def test_of_a_store_the_schema_is_what_monitoring_has_checks_for():
+    new = wait("expand", 70.0, end=(("schema", "sql", "8/expanded"),))
+    away = wait("away", 10.0, "expand", begin=(("out", "sql@s"),), end=(("serve", "sql@s"),))
+
+    assert 30 == unchecked_s({"accepts": OLD}, new)
+    assert 20 == unchecked_s({"accepts": OLD}, new, away)
+    assert 0 == unchecked_s({"accepts": {"1": {"sql": ["7", "8/expanded"]}}}, new)
+
+
 def test_a_step_is_unobserved_on_a_machine_none_of_whose_services_is_observed():
     assert 60 == found(watched(["web"]), wait("on the monitor", 60.0, on="m0"))["unobserved_change_s"]
     assert 0 == found(watched(["web"]), wait("on the web", 60.0, on="w"))["unobserved_change_s"]

@@ -26,7 +26,7 @@ from simdeploy.report.reports import name_of, scenario_files
 from simdeploy.simulation.outcome import simulate, trace
 
 SCENARIOS = pathlib.Path(__file__).parents[2] / "scenarios"
-FILES = scenario_files(SCENARIOS)
+FILES = [p for p in scenario_files(SCENARIOS) if "scenario: upgrade" in p.read_text(encoding="utf-8")]
 MODES = {"drain": "away", "out": "away", "kill": "away", "start": "away", "serve": "serving", "remove": "absent"}
 CARRIED = {"drain", "undrain", "weigh", "await_idle", "await_healthy", "switch"}
 """What is done to an instance from another machine: its balancer's."""
@@ -148,7 +148,7 @@ def test_who_is_away_at_one_time_goes_in_one_batch(path):
 @pytest.mark.parametrize("path", list(environments()), ids=name_of)
 def test_every_built_in_strategy_that_fits_leaves_every_instance_new_and_serving(path):
     env = load_environment(path)
-    to = {name: "next" for name, s in env.services.items() if {"install", "migrate", "expand"} & s.actions.keys()}
+    to = {name: "next" for name, s in env.services.items() if {"drain", "migrate", "expand"} & s.actions.keys()}
     patch = [name for name, s in env.services.items() if "patch" in env.actions and s.role != "monitoring" and name not in to]
     patch = [name for name in patch if not any(env.machines[env.machine_index[m]].hosted for m in env.services[name].on)]
     scenario = Upgrade.model_validate({"scenario": "upgrade", "name": "all", "environment": env, "to": to, "patch": patch})
@@ -298,7 +298,7 @@ def test_surge_and_unavailability_keep_to_the_rule_of_kubernetes(n, surge, unava
 @pytest.mark.parametrize("path", list(environments()), ids=name_of)
 def test_every_built_in_strategy_that_fits_becomes_a_plan_with_its_way_back(path, kind):
     env = load_environment(path)
-    able = [name for name, s in env.services.items() if {"install", "migrate", "expand"} & s.actions.keys()]
+    able = [name for name, s in env.services.items() if {"drain", "migrate", "expand"} & s.actions.keys()]
     here = [
         n for n in env.services if "patch" in env.actions and not any(env.machines[env.machine_index[m]].hosted for m in env.services[n].on)
     ]

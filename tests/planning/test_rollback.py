@@ -301,6 +301,12 @@ def check_floor(scenario: Upgrade, plan: Plan, limit: int) -> None:
             assert lowest(points, back[0]) >= floor - 1e-9, f"when {name} fails: {lowest(points, back[0])} below {floor}"
 
 
+def check_halting_floor(scenario: Upgrade, plan: Plan, limit: int) -> None:
+    """The same where three in ten steps of the way back fail: the first failure halts it, and what has begun ends."""
+    unsure = tuple(s.model_copy(update={"p_fail": 0.3}) if s.section == "rollback" and may_fail(s) else s for s in plan.steps)
+    check_floor(scenario, plan.model_copy(update={"steps": unsure}), limit)
+
+
 def check_free(scenario: Upgrade, plan: Plan, limit: int) -> None:
     """Without a fault there is no trace of the way back: the same metrics as without one."""
     strategy = scenario.strategies["s"]
@@ -342,6 +348,12 @@ def test_from_every_point_everything_comes_back(scenario):
 @given(scenarios())
 def test_the_way_back_never_goes_below_the_way_forward(scenario):
     check_floor(scenario, build_plans(scenario)["s"], 10)
+
+
+@MANY
+@given(scenarios())
+def test_a_way_back_that_fails_itself_never_goes_below_the_way_forward(scenario):
+    check_halting_floor(scenario, build_plans(scenario)["s"], 10)
 
 
 @MANY
@@ -401,6 +413,40 @@ def test_the_way_back_has_the_numbers_of_one_that_was_written_by_another_hand(tm
 
     assert document.pop("outcome") == told.outcome
     assert {m: None if v is None else pytest.approx(v, abs=1e-6) for m, v in document.items()} == {m: found[m] for m in document}
+
+
+def four_boxes(**strategy: Any) -> Plan:
+    """Four boxes of 40 req/s one by one, the third of which fails on the way forward, and the first and second on the way back."""
+    actions = {a: {"duration": 10} for a in ("drain", "install", "start")}
+    env = {
+        "name": "four", "machines": [{"name": f"m{k}"} for k in range(4)], "entry": "web", "demand": {"rate_per_s": 50},
+        "services": {"web": {"on": [f"m{k}" for k in range(4)], "capacity": 40, "actions": actions}},
+    }  # fmt: skip
+    strategy = {"on_abort": "rollback", "services": {"web": {"batches": [1]}}} | strategy
+    data = {"scenario": "upgrade", "name": "four", "environment": Environment.model_validate(env), "to": {"web": "2"}, "horizon": 1000}
+    data["checks"] = {"no": {"sensitivity": 1, "false_alarms": 1}}
+    plan = build_plans(Upgrade.model_validate(data | {"strategies": {"s": strategy}}))["s"]
+    bad = ("code/web@m2/install", "rollback/web@m1/install", "rollback/web@m0/install")
+    steps = tuple(s.model_copy(update={"p_fail": 1.0}) if s.id in bad else s for s in plan.steps)
+    return plan.model_copy(update={"steps": steps})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "out", "makespan_s", "capacity_per_s"),
+    [
+        # forward 30, 30, 20 until the third fails; the third back in 20, the second out and failed in 20, and no further
+        ({}, 1, 30 + 30 + 20 + 20 + 20, 120),
+        # a failure of the plan's four is put up with: forward the third, and the fourth in 30; back the fourth as well, and the
+        # third, the second fails in 20 and is put up with, the first fails in 20 and is too many
+        ({"max_failures": "25 %", "failures_of": "plan", "checkpoints": [{"after": "end", "checks": ["no"]}]}, 2, 110 + 20 + 30 + 40, 80),
+    ],
+)
+def test_a_way_back_that_fails_halts_where_the_way_forward_would(strategy, out, makespan_s, capacity_per_s):
+    plan = four_boxes(**strategy)
+    found = measure(plan, told := told_by(plan)).values
+
+    assert "halted" == told.outcome
+    assert (out, makespan_s, capacity_per_s) == (found["out_at_end"], found["makespan_s"], found["capacity_min"])
 
 
 @pytest.mark.parametrize("partition", [{"batches": "10 %"}, {"max_surge": "10 %"}, {"blue_green": True}])

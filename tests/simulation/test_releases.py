@@ -18,7 +18,7 @@ from simdeploy.plan.measurement import measure
 from simdeploy.plan.plan import Crash, Plan, Release
 from simdeploy.plan.steps import Gate, Judge, Step
 from simdeploy.simulation.outcome import trace
-from tests.builders import farm, run, undoable_plans
+from tests.builders import assert_legal, farm, run, undoable_plans
 
 ROOT = pathlib.Path(__file__).parents[2]
 MANY = 4000
@@ -35,7 +35,7 @@ def brings(name: str, version: str, *needs: str, instance: str = "web@w0", secon
 
 
 def gate(name: str, *needs: str, seconds: float = 30.0, **fields: Any) -> Step:
-    rule = {k: fields.pop(k) for k in ("sensitivity", "false_alarms", "reaction") if k in fields}
+    rule = {k: fields.pop(k) for k in ("sensitivity", "false_alarms", "reaction", "awaited") if k in fields}
     return wait(name, seconds, *needs, kind="gate", gate=Gate(**rule), **fields)
 
 
@@ -146,8 +146,8 @@ def test_a_fatal_failure_of_a_round_aborts_as_the_plan_says(on_abort, outcome):
     assert (outcome, 20) == (ends(values), values["forward_s"])
 
 
-def test_nothing_aborts_a_rollback():
-    """Its first step fails for good at 15 s; the others run all the same."""
+def test_a_rollback_halts_where_it_fails_itself():
+    """Its first step fails for good at 15 s; what has begun ends at 30 s, and nothing else begins."""
     steps = (
         wait("fails", 10.0, p_fail=1.0, fatal=True),
         *(wait("undo1", 5.0, p_fail=1.0, fatal=True, section="rollback"), wait("undo2", 20.0, section="rollback")),
@@ -157,9 +157,45 @@ def test_nothing_aborts_a_rollback():
 
     told = trace(plan)
 
-    assert [(10, "fails", "rollback")] == [(r.at_s, r.subject, r.value) for r in told if r.kind == "aborted"]
-    assert ["undo1", "undo2", "undo3"] == [r.subject for r in told if r.kind == "began" and r.subject != "fails"]
-    assert ("halted", 30) == (told.outcome, run(plan)["rollback_s"][0])
+    assert [(10, "fails", "rollback"), (15, "undo1", "halt")] == [(r.at_s, r.subject, r.value) for r in told if r.kind == "aborted"]
+    assert ["undo1", "undo2"] == [r.subject for r in told if r.kind == "began" and r.subject != "fails"]
+    assert ("halted", 20) == (told.outcome, run(plan)["rollback_s"][0])
+
+
+@pytest.mark.parametrize(("awaited", "since_s", "reaction"), [(True, 600, "rollback"), (False, 30, "rollback"), (False, 30, "halt")])
+def test_an_abort_waits_for_the_other_gates_unless_they_are_not_awaited(awaited, since_s, reaction):
+    """One says no at 30 s while another one looks on w1 until 600 s and would then be tried again; an undo takes 10 s."""
+    steps = (
+        gate("fast", false_alarms=1.0, reaction=reaction),
+        gate("slow", seconds=600.0, awaited=awaited, on="w1", p_fail=0.5, retries=1, retry_delay=fixed(5.0)),
+        wait("undo", 10.0, section="rollback"),
+    )
+    plan = Plan(environment=farm(2, 100.0, 90.0), steps=steps, horizon_s=1000.0)
+
+    told = trace(plan)
+    assert_legal(plan, told)
+    assert since_s + (10 if reaction == "rollback" else 0) == max(r.at_s for r in told)
+    assert ("slow", "skipped") in [(r.subject, r.value) for r in told if r.kind == "ended"] or awaited
+    assert measure(plan, told).values == {m: pytest.approx(v[0], nan_ok=True) if v[0] == v[0] else None for m, v in run(plan).items()}
+
+
+def test_a_gate_that_would_end_with_the_abort_is_not_asked():
+    """Both end at 30 s, the first of the plan says no: the other one is cut short, whatever it would have said."""
+    steps = (gate("first", false_alarms=1.0, reaction="halt"), gate("second", false_alarms=1.0, awaited=False))
+
+    told = trace(Plan(environment=farm(2, 100.0, 90.0), steps=steps))
+
+    assert [("first", "failed"), ("second", "skipped")] == [(r.subject, r.value) for r in told if r.kind == "ended"]
+
+
+@pytest.mark.parametrize("after_crash", ["retry", "abort"])
+def test_what_is_to_begin_on_a_dead_machine_waits_for_it_whatever_after_crash_says(after_crash):
+    """w1 dies at 50 s, while nothing runs on it, and is back at 500 s; a step on it is to begin at 100 s."""
+    steps = (wait("before", 100.0), wait("there", 20.0, "before", on="w1"), wait("then", 5.0, "there"))
+
+    values = found(*steps, crashes=(Crash(machine="w1", at_s=50.0, for_s=450.0),), after_crash=after_crash)
+
+    assert ("success", 525) == (ends(values), values["makespan_s"])
 
 
 @pytest.mark.parametrize(("reaction", "outcome"), [("rollback", "halted"), ("forward", "success")])
