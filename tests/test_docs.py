@@ -19,7 +19,7 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Corruption, Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
-from simdeploy.planning import base, fresh, monitoring, scale_out, scenario
+from simdeploy.planning import base, data_restore, disaster, fresh, monitoring, recovery, scale_out, scenario
 from simdeploy.planning.kinds import KINDS
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.starter import TEMPLATES, write_starter
@@ -35,8 +35,10 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Environment": models.Environment, "Machine": models.Machine, "Cell": models.Cell, "Demand": demand.Demand, "Level": demand.Level,
     "Service": models.Service, "Call": models.Call, "Health check": models.HealthCheck, "Election": models.Election,
     "Store": models.Store, "Backup": models.Backup, "Log archive": models.LogArchive, "Standby": models.Standby,
-    "Action": models.Action, "Artefact": models.Artefact,
+    "Recovery": models.Recovery, "Action": models.Action, "Artefact": models.Artefact,
     "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,
+    "Disruption": recovery.Disruption, "Recovery strategy": recovery.RecoveryStrategy,
+    "Data restore": data_restore.DataRestore, "Disaster recovery": disaster.DisasterRecovery,
     "Scenario": base.Scenario, "Upgrade": scenario.Upgrade, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
     "Fresh deployment": fresh.FreshDeployment, "Fresh strategy": fresh.FreshStrategy,
     "Scale-out": scale_out.ScaleOut, "Scale-out strategy": scale_out.ScaleOutStrategy,
@@ -103,9 +105,11 @@ def test_no_model_of_the_files_is_left_out():
         m for module in (models, demand, *kinds) for m in vars(module).values() if isinstance(m, type) and issubclass(m, models.Frozen)
     }
 
-    # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade
+    # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade;
+    # both recoveries have the keys of a recovery
+    alike = {demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment, recovery.RecoveryScenario}
     found -= {Plan, Step, Start, Crash, Judge, Gate}  # what makers make stands in the other page
-    assert found - {models.Frozen, demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment} == set(DESCRIBED.values())
+    assert found - {models.Frozen} - alike == set(DESCRIBED.values())
 
 
 def test_every_action_stands_in_a_table_of_actions():

@@ -242,7 +242,7 @@ GIVING = ("start", "undrain", "await_healthy")
 ActionName = Literal[
     "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",
     "migrate", "expand", "backfill", "index", "contract", "back_up", "restore", "split", "reconcile",
-    "prerequisites", "create_schema", "load_data", "seed",
+    "prerequisites", "create_schema", "load_data", "seed", "promote", "repoint",
 ]  # fmt: skip
 MachineAction = Literal["allocate", "patch", "reboot", "release"]
 
@@ -315,6 +315,19 @@ class Cell(Frozen):
     """Of the demand at the front door; by default all cells get the same."""
 
 
+class Recovery(Frozen):
+    """How the people who run this answer a disaster; a scenario may say otherwise."""
+
+    detect: Duration | None = None
+    """Until somebody knows that it has happened."""
+    decide: Duration | None = None
+    """From then until it is decided to recover, and how."""
+    validation: Duration | None = Field(default=None, alias="validate")
+    """How long it takes to look at what was recovered before it counts as recovered."""
+    hands: int | None = Field(default=None, ge=1)
+    """How many machines are allocated at once at most; by default no limit."""
+
+
 class Input(Frozen):
     """Where a number of the environment comes from."""
 
@@ -348,6 +361,8 @@ class Environment(Frozen):
     """What users want, over time."""
     actions: dict[MachineAction, Action] = {}
     """The recipe of each action on a machine, whatever runs on it."""
+    recovery: Recovery = Recovery()
+    """How the people who run it answer a disaster."""
     cells: dict[Name, Cell] = {}
     """Parts of it that serve users side by side, each with instances of its own of the services that run on its machines."""
     reroute: bool = False

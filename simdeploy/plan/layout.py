@@ -196,7 +196,9 @@ class Layout:
             if not isinstance(copy, Standby) and copy.on is not None:
                 groups.append((env.machine_index[copy.on],))
             if not isinstance(copy, Standby) and copy.zone is not None:
-                groups.append(tuple(k for k, machine in enumerate(env.machines) if machine.zone == copy.zone))
+                standing = [k for k, machine in enumerate(env.machines) if machine.zone == copy.zone]
+                own = [k for k in standing if not env.machines[k].hosted]  # a hosted one is its provider's, and survives
+                groups.append(tuple(own or standing))
             fates.append(tuple(groups))
         return Site(tuple(standbys), self.machine_of, tuple(fates))
 

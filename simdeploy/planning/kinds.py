@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import fresh, scale_out, upgrade
+from simdeploy.planning import data_restore, disaster, fresh, scale_out, upgrade
 from simdeploy.planning.base import Scenario
+from simdeploy.planning.data_restore import DataRestore
+from simdeploy.planning.disaster import DisasterRecovery
 from simdeploy.planning.fresh import FreshDeployment
 from simdeploy.planning.monitoring import MonitoringDeployment
 from simdeploy.planning.scale_out import ScaleOut
@@ -31,6 +33,9 @@ class Kind(NamedTuple):
 CHANGES = ("downtime_s", "failed_requests", "lost_capacity", "makespan_s", "single_fault_s", "exposure_max_s", "success")
 """What a change of something that serves is read for."""
 
+LOSSES = ("data_loss_s", "rto_s", "downtime_s", "lost_writes", "failed_requests", "makespan_s", "success")
+"""What a recovery is read for."""
+
 KINDS: dict[str, Kind] = {
     "fresh_deployment": Kind(
         FreshDeployment,
@@ -51,6 +56,10 @@ KINDS: dict[str, Kind] = {
         "other builds of what watches; before, with or after the code",
         ("downtime_s", "failed_requests", "blind_s", "unchecked_s", "makespan_s", "success"),
     ),
+    "data_restore": Kind(
+        DataRestore, data_restore.plan, "a store that is lost or holds something wrong comes back from its copies", LOSSES
+    ),
+    "disaster_recovery": Kind(DisasterRecovery, disaster.plan, "a machine, a zone or everything is lost and comes back elsewhere", LOSSES),
 }
 """What a file may say under `scenario` -> the kind."""
 

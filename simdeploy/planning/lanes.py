@@ -168,7 +168,7 @@ def chained(
                 lane.append(build.recipe_step(step_id, move.recipe, move.target, machine, undo=undo, **fields))
             else:
                 check = build.env.services[move.target.split("@")[0]].health_check
-                lane.append(Step(id=step_id, target=move.target, duration=_rise(check), **fields))
+                lane.append(Step(id=step_id, target=move.target, duration=rise(check), **fields))
     return lane
 
 
@@ -248,7 +248,7 @@ def _ways_back(build: Builder, instance: str, partition: Partition, changing: li
     return moves
 
 
-def _rise(check: HealthCheck | None) -> Distribution:
+def rise(check: HealthCheck | None) -> Distribution:
     """How long a started instance waits for its health check: U((rise - 1) x interval, rise x interval)."""
     assert check is not None  # only a checked instance waits
     return Distribution(kind="uniform", parameters=((check.rise - 1) * check.interval_s, check.rise * check.interval_s))
