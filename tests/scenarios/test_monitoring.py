@@ -163,6 +163,20 @@ def test_a_monitor_that_is_replaced_needs_a_way_out(forecast, way):
     assert "'mon' has no recipe for 'drain', which this strategy needs" in str(caught.value)
 
 
+def test_a_monitor_that_the_migration_of_its_own_store_stops_needs_a_way_out(tmp_path):
+    """The migration begins when all writers have left, so each must have a step by which it leaves."""
+    own = "    calls: {db: 1}\n  db: {role: datastore, on: [mon2], actions: {migrate: {duration: 9 s}}}\n"
+    (tmp_path / "environment.yaml").write_text(ENVIRONMENT.format(monitors="[mon1]", accepts="{}", leaving="") + own)
+    (tmp_path / "upgrade.yaml").write_text(
+        'scenario: upgrade\nenvironment: environment.yaml\nto: {mon: "2", db: "2"}\nstrategies: {s: {}}\n'
+    )
+
+    with pytest.raises(FileError) as caught:
+        load_scenario(tmp_path / "upgrade.yaml")
+
+    assert "'mon' has no recipe for 'drain', which this strategy needs" in str(caught.value)
+
+
 # what a check through monitoring finds --------------------------------------------------------------------------------
 
 BAD = """
