@@ -29,7 +29,7 @@ def policy_problems(env: Environment) -> Iterator[Problem]:
         if _kept(env, copies, zone, rpo_s) < env.policy.share - 1e-9:
             others = [m for m in service.on if m != home]
             beside = f"{in_short(others)} {'stands' if len(others) == 1 else 'stand'} in zone {zone} as its primary on {home} does"
-            elsewhere = sorted({m.zone for m in env.machines if m.zone not in (None, zone) and not m.hosted})  # type: ignore[type-var]
+            elsewhere = sorted({m.zone for m in env.machines if m.zone not in (None, zone) and not m.hosted})
             another = f"another zone ({in_short([str(z) for z in elsewhere])})" if elsewhere else "another zone"
             rule = f"the loss of that zone loses both, and the policy's rpo of a zone is {format_s(rpo_s)}"
             way_out = f"put one in {another}, add a log_archive that is kept elsewhere, or change policy.zone.rpo"
