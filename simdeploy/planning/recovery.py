@@ -295,5 +295,5 @@ def _store_case(
     way: Way = by or ("promote" if helps else "restore")
     heir = standbys[0] if way == "promote" and standbys else f"{name}@{new[env.instances[primary][1]]}"
     by_itself = way == "promote" and service.failover == "automatic" and not delay_s and not corrupted
-    rates = service.store is not None and service.store.log_rate is not None and service.store.replay_rate is not None
+    rates = service.store is not None and service.store.log_bytes_per_s is not None and service.store.replay_bytes_per_s is not None
     return StoreCase(name, primary, heir, way, by_itself, standbys, delay_s > 0, rates and (way == "restore" or delay_s > 0))

@@ -299,13 +299,15 @@ class _Replication:
         layout, timeout_s = self._engine.layout, self._engine.plan.steps[step].timeout_s
         s = layout.replaying[step]
         store = layout.services[s].store
-        assert store is not None and store.log_rate is not None and store.replay_rate is not None  # a plan with such a step has them
+        assert (
+            store is not None and store.log_bytes_per_s is not None and store.replay_bytes_per_s is not None
+        )  # a plan with such a step has them
         events = [e for e in self._meter.state.store_events if e.service == s]
         phases = self._draws.phases(self._r)[layout.service_names[s]]
         history = History(store, events, layout.sites[s], phases)
-        length_s = history.replay_s * store.log_rate / store.replay_rate
+        length_s = history.replay_s * store.log_bytes_per_s / store.replay_bytes_per_s
         if history.restored_from != "standby" and layout.index.get(self._engine.plan.steps[step].target) in layout.sites[s].standbys:
-            length_s += store.size_bytes / store.restore_rate if store.restore_rate is not None else 0.0
+            length_s += store.size_bytes / store.restore_bytes_per_s if store.restore_bytes_per_s is not None else 0.0
         if timeout_s is not None and length_s > timeout_s:
             self._late.add(step)
             return timeout_s
