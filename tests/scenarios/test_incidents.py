@@ -89,3 +89,37 @@ def test_delivery_951_leaves_out_as_many_as_there_are_canaries_and_one_batch(can
     [plan] = build_plans(load_scenario(tmp_path / "deployment.yaml")).values()
 
     assert canaries + size == run(plan)["out_at_end"][0]
+
+
+# 2017-01-31
+
+
+def test_2017_01_31_loses_what_was_written_since_the_newest_copy_began():
+    found = {strategy: values["data_loss_s"] for strategy, values in means("gitlab-2017-01-31").items()}
+
+    by_hand_s = (23.5 - 17 - 20 / 60) * 3600
+    assert 22_200 == pytest.approx(by_hand_s)
+    assert {"as-estimated", "as-throttled", "quick-disks"} == {s for s, loss_s in found.items() if loss_s == pytest.approx(by_hand_s)}
+    assert pytest.approx(81_000) == found["nightly-only"]  # "almost 24 hours"
+    assert pytest.approx(30 * 60) == found["hourly"]
+    assert 0 == found["standby"]
+    assert abs(found["log-archiving"] - (10 + 60 / 2)) < 4 * 60 / 12**0.5 / REPLICATIONS**0.5  # U(10, 70): four standard errors
+
+
+def test_2017_01_31_the_two_published_rates_enclose_the_published_duration():
+    found = {strategy: values["rto_s"] for strategy, values in means("gitlab-2017-01-31").items()}
+
+    decide_s, validate_s = 1800, 3600
+    assert pytest.approx(decide_s + 310e9 / 7.5e6 + validate_s) == found["as-throttled"]
+    assert pytest.approx(decide_s + 310e9 / 4.305e6 + validate_s) == found["as-estimated"]
+    assert 12.98 <= found["as-throttled"] / 3600 <= 18.5 <= found["as-estimated"] / 3600 <= 21.51
+    assert 18.5 > 1.3 * found["as-throttled"] / 3600  # the published rate alone does not explain it
+
+
+def test_2017_01_31_quicker_disks_or_a_standby_would_have_saved_most_of_a_day_and_an_archive_costs_its_replay():
+    found = means("gitlab-2017-01-31")
+
+    assert pytest.approx(1800 + 310e9 / 200e6 + 3600) == found["quick-disks"]["rto_s"]
+    assert pytest.approx(1800 + 120 + 3600) == found["standby"]["rto_s"]
+    replay_s = (22_200 - found["log-archiving"]["data_loss_s"]) / 20
+    assert pytest.approx(replay_s) == found["log-archiving"]["rto_s"] - found["as-estimated"]["rto_s"]
