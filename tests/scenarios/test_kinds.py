@@ -212,6 +212,10 @@ def test_how_much_a_backup_loses_is_the_law_of_its_cycle_and_a_standby_loses_its
 )
 def test_every_pair_runs_through_the_command_line(scenario, environment):
     strategy = next(iter(load_scenario(scenario, environment).strategies))
-    for command in (("compare", "--replications", "2"), ("simulate", "--strategy", strategy, "--replications", "2"), ("plan", "--strategy", strategy)):
+    for command in (
+        ("compare", "--replications", "2"),
+        ("simulate", "--strategy", strategy, "--replications", "2"),
+        ("plan", "--strategy", strategy),
+    ):
         result = CliRunner().invoke(main, [command[0], str(scenario), "--environment", str(environment), *command[1:]])
         assert result.exit_code in (0, 4) and not isinstance(result.exception, Exception), (command, result.output)
