@@ -19,7 +19,7 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
-from simdeploy.planning import base, monitoring, scenario
+from simdeploy.planning import base, monitoring, replacement, scenario
 from simdeploy.planning.kinds import KINDS
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.starter import TEMPLATES, write_starter
@@ -38,6 +38,7 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Action": models.Action, "Artefact": models.Artefact,
     "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,
     "Scenario": base.Scenario, "Upgrade": scenario.Upgrade, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
+    "Machine replacement": replacement.MachineReplacement, "Replacement strategy": replacement.ReplacementStrategy,
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""
 
@@ -102,7 +103,9 @@ def test_no_model_of_the_files_is_left_out():
     }
 
     # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade
-    assert found - {models.Frozen, demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment} == set(DESCRIBED.values())
+    beside = {models.Frozen, demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment, Plan, Start}
+    abstract = {replacement.Replacing, replacement.OnMachines}
+    assert found - beside - abstract == set(DESCRIBED.values())
 
 
 def test_every_action_stands_in_a_table_of_actions():

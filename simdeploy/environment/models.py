@@ -201,10 +201,12 @@ class Store(Frozen):
 
 TAKING = ("drain", "await_idle", "stop")
 CHANGING = ("install", "configure")
+PREPARING = ("prerequisites",)
 GIVING = ("start", "undrain", "await_healthy")
 ActionName = Literal[
     "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",
     "migrate", "expand", "backfill", "index", "contract", "back_up", "restore", "split", "reconcile",
+    "prerequisites", "seed",
 ]  # fmt: skip
 MachineAction = Literal["allocate", "patch", "reboot", "release"]
 

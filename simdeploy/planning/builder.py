@@ -121,21 +121,25 @@ class Builder:
         return f"{service}@{stated}" if stated else self.env.members(service)[0]
 
     def new_machines(self, instances: Sequence[str]) -> dict[str, str]:
-        """For each of *instances* one like it on a new machine beside its own, in the same cell, absent until a step allocates it."""
+        """For each of *instances* one like it on a new machine beside its own, in the same cell, absent until a step allocates it.
+
+        Those that share a machine share the new one.
+        """
         machines, services = list(self.env.machines), dict(self.env.services)
         made: dict[str, str] = {}
+        beside: dict[str, str] = {}
         taken = {m.name for m in machines}
         for instance in instances:
             service, machine = self.env.instances[instance]
-            name = f"{machine[:59]}-new"
-            while name in taken:
-                name = f"n{name[:62]}"
-            taken.add(name)
-            old = self.env.machines[self.env.machine_index[machine]]
-            machines.append(old.model_copy(update={"name": name}))
-            services[service] = services[service].model_copy(update={"on": (*services[service].on, name)})
-            made[instance] = f"{service}@{name}"
-        beside = {self.env.instances[old][1]: new.partition("@")[2] for old, new in made.items()}
+            if machine not in beside:
+                name = f"{machine[:59]}-new"
+                while name in taken:
+                    name = f"n{name[:62]}"
+                taken.add(name)
+                beside[machine] = name
+                machines.append(self.env.machines[self.env.machine_index[machine]].model_copy(update={"name": name}))
+            services[service] = services[service].model_copy(update={"on": (*services[service].on, beside[machine])})
+            made[instance] = f"{service}@{beside[machine]}"
         cells = {
             name: cell.model_copy(update={"on": (*cell.on, *(beside[m] for m in cell.on if m in beside))})
             for name, cell in self.env.cells.items()

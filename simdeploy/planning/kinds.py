@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import upgrade
+from simdeploy.planning import replacement, upgrade
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.monitoring import MonitoringDeployment
+from simdeploy.planning.replacement import MachineReplacement
 from simdeploy.planning.scenario import Upgrade
 
 
@@ -30,6 +31,9 @@ KINDS: dict[str, Kind] = {
     "upgrade": Kind(Upgrade, upgrade.plan, "new versions, schemas and patches, batch by batch", "downtime_s, capacity_min"),
     "monitoring_deployment": Kind(
         MonitoringDeployment, upgrade.plan, "other builds of what watches; before, with or after the code", "blind_s, unobserved_change_s"
+    ),
+    "machine_replacement": Kind(
+        MachineReplacement, replacement.plan, "new machines that run the same, one by one or in batches", "makespan_s, machine_hours"
     ),
 }
 """What a file may say under `scenario` -> the kind."""
