@@ -19,7 +19,7 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
-from simdeploy.planning import base, monitoring, replacement, scenario
+from simdeploy.planning import base, compute_restore, monitoring, replacement, scenario
 from simdeploy.planning.kinds import KINDS
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.starter import TEMPLATES, write_starter
@@ -39,6 +39,7 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,
     "Scenario": base.Scenario, "Upgrade": scenario.Upgrade, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
     "Machine replacement": replacement.MachineReplacement, "Replacement strategy": replacement.ReplacementStrategy,
+    "Compute restore": compute_restore.ComputeRestore, "Restore strategy": compute_restore.RestoreStrategy,
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""
 
@@ -103,7 +104,7 @@ def test_no_model_of_the_files_is_left_out():
     }
 
     # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade
-    beside = {models.Frozen, demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment, Plan, Start}
+    beside = {models.Frozen, demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment, Plan, Start, Crash, Step}
     abstract = {replacement.Replacing, replacement.OnMachines}
     assert found - beside - abstract == set(DESCRIBED.values())
 

@@ -133,7 +133,7 @@ def spoilt_file(number: int, folder: pathlib.Path) -> pathlib.Path:
             (folder / path.name).write_bytes(path.read_bytes())
     text = spoilt(luck, original.read_text(encoding="utf-8"), luck.choice(FILES).read_text(encoding="utf-8"))
     (folder / original.name).write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    scenarios = [p for p in FILES if p.parent == original.parent and p.name.startswith(("upgrade", "machine"))]
+    scenarios = [p for p in FILES if p.parent == original.parent and p.name.startswith(("upgrade", "machine", "compute"))]
     return folder / (luck.choice(scenarios).name if luck.random() < 0.4 else original.name)
 
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import replacement, upgrade
+from simdeploy.planning import compute_restore, replacement, upgrade
 from simdeploy.planning.base import Scenario
+from simdeploy.planning.compute_restore import ComputeRestore
 from simdeploy.planning.monitoring import MonitoringDeployment
 from simdeploy.planning.replacement import MachineReplacement
 from simdeploy.planning.scenario import Upgrade
@@ -34,6 +35,9 @@ KINDS: dict[str, Kind] = {
     ),
     "machine_replacement": Kind(
         MachineReplacement, replacement.plan, "new machines that run the same, one by one or in batches", "makespan_s, machine_hours"
+    ),
+    "compute_restore": Kind(
+        ComputeRestore, compute_restore.plan, "new machines with new code, beside the old ones or after their loss", "rto_s, downtime_s"
     ),
 }
 """What a file may say under `scenario` -> the kind."""

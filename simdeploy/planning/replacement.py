@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -66,8 +66,13 @@ class OnMachines(Scenario):
         if self.machines:
             named = set(self.machines)
         else:
-            named = {m for s in self.services or env.services if s in env.services for m in env.services[s].on}
+            named = {m for s in self.meant or env.services if s in env.services for m in env.services[s].on}
         return tuple(m.name for m in env.machines if m.name in named and not m.hosted)
+
+    @property
+    def meant(self) -> tuple[str, ...]:
+        """The services all of whose machines are meant where no machines are named; none: every service."""
+        return self.services
 
     @property
     def instances(self) -> tuple[str, ...]:
@@ -96,7 +101,7 @@ class OnMachines(Scenario):
                 yield Problem(("services", i), f"{name!r} is no service; {did_you_mean(name, list(env.services))}")
             elif all(env.machines[env.machine_index[m]].hosted for m in env.services[name].on):
                 yield Problem(("services", i), f"all machines of {name!r} are hosted: their provider replaces them; leave {name!r} out")
-        if not self.machines and not self.services and not self.chosen:
+        if not self.machines and not self.meant and not self.chosen:
             yield Problem(("environment",), "all machines are hosted, so there is none to replace; name another environment")
 
     def warnings(self) -> Sequence[str]:
@@ -144,10 +149,10 @@ class OnMachines(Scenario):
         """The stages with how many machines go at once."""
         return " > ".join(f"{label} {'+'.join(str(len(b)) for b in batches)}" for label, batches in self.batches(strategy))
 
-    def builder(self, strategy: Replacing) -> tuple[Builder, dict[str, str]]:
-        """A builder that knows the new machines, and old instance -> its new one."""
+    def builder(self, strategy: Replacing, to: Mapping[str, str]) -> tuple[Builder, dict[str, str]]:
+        """A builder that knows the new machines, which bring the versions *to* or the present ones, and old instance -> its new one."""
         env = self.environment
-        versions = {name: s.version for name, s in env.services.items() if s.role != "datastore"}
+        versions = {name: s.version for name, s in env.services.items() if s.role != "datastore"} | {**to}
         failures = Failures(strategy.max_failures, strategy.failures_of)
         build = Builder(env, versions, self.forks, Rules(failures, instances=len(self.chosen)))
         return build, build.new_machines(self.instances)
@@ -185,7 +190,7 @@ class MachineReplacement(OnMachines):
 def plan(scenario: MachineReplacement, name: str) -> Plan:
     """The plan of the strategy *name*, to its own end."""
     strategy = scenario.strategies[name]
-    build, new = scenario.builder(strategy)
+    build, new = scenario.builder(strategy, {})
     stages, _ = add_swaps(build, scenario.swapping(strategy, strategy.way == "in_place"), new)
     if strategy.on_abort == "rollback":
         take_back(build, stages, new)
@@ -271,11 +276,17 @@ def _recipe_problems(scenario: OnMachines, strategy: Replacing) -> Iterator[Prob
         led = any(env.instances[i][0] == name for i in leaders)
         needed = ["seed"] * (service.role == "datastore")
         needed += ["hand_over"] * (led and (service.role == "datastore" or strategy.hand_over))
-        needed += ["install", "start"] * (service.role != "datastore" and bool(service.actions))
-        for action in needed:
-            if action not in service.actions:
-                message = f"{name!r} has no recipe for {action!r}, which its new machine needs"
-                yield Problem((), f"{message}; add it to the service's actions, or leave its machines out")
+        yield from recipes_missing(env, name, needed)
+
+
+def recipes_missing(env: Environment, name: str, needed: Sequence[str]) -> Iterator[Problem]:
+    """The actions *needed* of a service, and those by which its code comes to a new machine, that have no recipe."""
+    service = env.services[name]
+    coming = ["install", "start"] if service.role != "datastore" and service.actions else []
+    for action in [*needed, *coming]:
+        if action not in service.actions:
+            message = f"{name!r} has no recipe for {action!r}, which its new machine needs"
+            yield Problem((), f"{message}; add it to the service's actions, or leave its machines out")
 
 
 def _nobody_left(env: Environment, swapping: Swapping) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ from simdeploy.plan.state import State
 from simdeploy.plan.trace import Trace
 from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
-from simdeploy.planning.replacement import MachineReplacement
+from simdeploy.planning.replacement import MachineReplacement, OnMachines
 from simdeploy.simulation.outcome import simulate
 from tests.planning.test_rollback import environments, told_by
 
@@ -204,8 +204,8 @@ def test_the_way_back_brings_old_machines_back(tmp_path, failing, makespan_s):
 
 
 @st.composite
-def replacements(draw: Any) -> MachineReplacement:
-    """Random machines of random environments, replaced in a random strategy."""
+def equipped(draw: Any) -> Environment:
+    """Random environments with the recipes of new machines."""
     env: Environment = draw(environments())
     services = dict(env.services)
     if "sql" in services:
@@ -214,7 +214,22 @@ def replacements(draw: Any) -> MachineReplacement:
         services["sql"] = store.model_copy(update={"actions": actions})
     ready = {"prerequisites": next(iter(env.services.values())).actions["start"]} if draw(st.booleans()) else {}
     services = {n: s.model_copy(update={"actions": {**s.actions, **ready}}) for n, s in services.items()}
-    env = env.model_copy(update={"services": services})
+    return env.model_copy(update={"services": services})
+
+
+def which(draw: Any, env: Environment) -> dict[str, Any]:
+    """Some of its machines, as a file names them."""
+    machines = st.lists(st.sampled_from([m.name for m in env.machines]), min_size=1, unique=True).map(lambda some: {"machines": some})
+    named: dict[str, Any] = draw(
+        st.one_of(st.just({}), machines, st.sampled_from(sorted(env.services)).map(lambda one: {"services": [one]}))
+    )
+    return named
+
+
+@st.composite
+def replacements(draw: Any) -> MachineReplacement:
+    """Random machines of random environments, replaced in a random strategy."""
+    env = draw(equipped())
     strategy: dict[str, Any] = {
         "batches": draw(st.sampled_from([1, 2, [1, 3], "50 %", "all", "canary", "halves", "by_zone"])),
         "spares": draw(st.integers(0, 3)), "leader": draw(st.sampled_from(["any", "last", "first"])), "hand_over": draw(st.booleans()),
@@ -223,24 +238,9 @@ def replacements(draw: Any) -> MachineReplacement:
         order = draw(st.permutations(sorted(env.services)))
         strategy["order"] = draw(st.sampled_from([[order], [[s] for s in order]]))
     strategy |= draw(st.sampled_from([{}, {"on_abort": "rollback"}, {"way": "in_place"}]))
-    names = [m.name for m in env.machines]
-    which: dict[str, Any] = draw(
-        st.one_of(
-            st.just({}),
-            st.lists(st.sampled_from(names), min_size=1, unique=True).map(lambda some: {"machines": some}),
-            st.sampled_from(sorted(env.services)).map(lambda one: {"services": [one]}),
-        )
-    )
-    data = {
-        "scenario": "machine_replacement",
-        "name": "random",
-        "environment": env,
-        "horizon": 20000.0,
-        "strategies": {"s": strategy},
-        **which,
-    }
+    data = {"scenario": "machine_replacement", "name": "random", "environment": env, "horizon": 20000.0, "strategies": {"s": strategy}}
     try:
-        return MachineReplacement.model_validate(data)
+        return MachineReplacement.model_validate(data | which(draw, env))
     except InvalidDocument:
         assume(False)
         raise
@@ -268,7 +268,7 @@ def states(plan: Plan, told: Trace) -> tuple[State, list[dict[str, int]]]:
 LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
-def never_fewer(scenario: MachineReplacement, counts: list[dict[str, int]]) -> bool:
+def never_fewer(scenario: OnMachines, counts: list[dict[str, int]]) -> bool:
     return all(count[name] >= len(s.on) for count in counts for name, s in scenario.environment.services.items())
 
 
