@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import data_restore, disaster, fresh, scale_out, upgrade
+from simdeploy.planning import compute_restore, data_restore, disaster, fresh, replacement, scale_out, upgrade
 from simdeploy.planning.base import Scenario
+from simdeploy.planning.compute_restore import ComputeRestore
 from simdeploy.planning.data_restore import DataRestore
 from simdeploy.planning.disaster import DisasterRecovery
 from simdeploy.planning.fresh import FreshDeployment
 from simdeploy.planning.monitoring import MonitoringDeployment
+from simdeploy.planning.replacement import MachineReplacement
 from simdeploy.planning.scale_out import ScaleOut
 from simdeploy.planning.scenario import Upgrade
 
@@ -58,6 +60,18 @@ KINDS: dict[str, Kind] = {
     ),
     "data_restore": Kind(
         DataRestore, data_restore.plan, "a store that is lost or holds something wrong comes back from its copies", LOSSES
+    ),
+    "compute_restore": Kind(
+        ComputeRestore,
+        compute_restore.plan,
+        "new machines with new code, beside the old ones or after their loss",
+        ("rto_s", "downtime_s", "failed_requests", "lost_capacity", "makespan_s", "machine_hours", "success"),
+    ),
+    "machine_replacement": Kind(
+        MachineReplacement,
+        replacement.plan,
+        "new machines that run the same, one by one or in batches",
+        ("downtime_s", "failed_requests", "lost_capacity", "makespan_s", "single_fault_s", "machine_hours", "success"),
     ),
     "disaster_recovery": Kind(DisasterRecovery, disaster.plan, "a machine, a zone or everything is lost and comes back elsewhere", LOSSES),
 }
