@@ -19,7 +19,7 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Corruption, Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
-from simdeploy.planning import base, data_restore, disaster, fresh, monitoring, recovery, scale_out, scenario
+from simdeploy.planning import base, data_restore, disaster, fresh, monitoring, procedure, recovery, scale_out, scenario
 from simdeploy.planning.kinds import KINDS
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.starter import TEMPLATES, write_starter
@@ -41,6 +41,8 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Data restore": data_restore.DataRestore, "Disaster recovery": disaster.DisasterRecovery,
     "Scenario": base.Scenario, "Upgrade": scenario.Upgrade, "Strategy": scenario.Strategy, "Partition": scenario.Partition,
     "Fresh deployment": fresh.FreshDeployment, "Fresh strategy": fresh.FreshStrategy,
+    "Procedure": procedure.Procedure, "Procedure strategy": procedure.ProcedureStrategy,
+    "Procedure step": procedure.ProcedureStep, "Known crash": procedure.KnownCrash,
     "Scale-out": scale_out.ScaleOut, "Scale-out strategy": scale_out.ScaleOutStrategy,
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""

@@ -54,7 +54,8 @@ def _periodic(copy: Copy, phases: Phases, seen_s: float, wanted_s: float, since_
         start = _latest(copy.every_s, _first_s(copy, phases), min(seen_s - copy.takes_s, wanted_s - after_s))
         return start + after_s if start >= since_s else -math.inf
     if isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-        closed = _latest(copy.closes_every_s, phases.archive * copy.closes_every_s, min(seen_s - copy.ships_in_s, next_s + copy.closes_every_s))
+        newest_s = min(seen_s - copy.ships_in_s, next_s + copy.closes_every_s)
+        closed = _latest(copy.closes_every_s, phases.archive * copy.closes_every_s, newest_s)
         held = min(closed, wanted_s)
         return held if closed - copy.closes_every_s >= since_s and held >= since_s else -math.inf
     return -math.inf

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import data_restore, disaster, fresh, scale_out, upgrade
+from simdeploy.planning import data_restore, disaster, fresh, procedure, scale_out, upgrade
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.data_restore import DataRestore
 from simdeploy.planning.disaster import DisasterRecovery
 from simdeploy.planning.fresh import FreshDeployment
 from simdeploy.planning.monitoring import MonitoringDeployment
+from simdeploy.planning.procedure import Procedure
 from simdeploy.planning.scale_out import ScaleOut
 from simdeploy.planning.scenario import Upgrade
 
@@ -60,6 +61,7 @@ KINDS: dict[str, Kind] = {
         DataRestore, data_restore.plan, "a store that is lost or holds something wrong comes back from its copies", LOSSES
     ),
     "disaster_recovery": Kind(DisasterRecovery, disaster.plan, "a machine, a zone or everything is lost and comes back elsewhere", LOSSES),
+    "procedure": Kind(Procedure, procedure.plan, "steps of one's own, one after the other or side by side", LOSSES),
 }
 """What a file may say under `scenario` -> the kind."""
 

@@ -142,7 +142,7 @@ class Draws:
         """Where the periodic copies of each store stand at the plan's start."""
         starts_at_s = self._plan.start.starts_at_s
         return {
-            name: Phases(*(self.other(r, (name, -1, kind, "phase", 0)) for kind in ("backup", "log_archive")), starts_at_s)
+            name: Phases(self.other(r, (name, -1, "backup", "phase", 0)), self.other(r, (name, -1, "log_archive", "phase", 0)), starts_at_s)
             for name, service in self._plan.environment.services.items()
             if service.store is not None
         }
