@@ -213,11 +213,11 @@ class Store(Frozen):
     """What it holds."""
     writes_per_s: PerSecond | None = Field(default=None, alias="writes")
     """Acknowledged writes; by default one for each request served."""
-    restore_rate: BytesPerSecond | None = Field(default=None, gt=0)
+    restore_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="restore_rate", gt=0)
     """How fast a copy of it is read back."""
-    log_rate: BytesPerSecond | None = None
+    log_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="log_rate")
     """How much log it writes, on average."""
-    replay_rate: BytesPerSecond | None = Field(default=None, gt=0)
+    replay_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="replay_rate", gt=0)
     """How fast its log is replayed."""
     copies: tuple[Copy, ...] = ()
     """How it is protected."""
@@ -229,13 +229,13 @@ class Store(Frozen):
         An archive is replayed from the newest backup on, T/2 + d old (one that is consistent at its end T/2), up to its own
         exposure s + a/2. A delayed standby has its delay to replay. The longer of the two counts.
         """
-        if self.log_rate is None or self.replay_rate is None:
+        if self.log_bytes_per_s is None or self.replay_bytes_per_s is None:
             return 0.0
         backups = [c.every_s / 2 + (c.takes_s if c.consistent_at == "start" else 0.0) for c in self.copies if isinstance(c, Backup)]
         archives = [c.ships_in_s + c.closes_every_s / 2 for c in self.copies if isinstance(c, LogArchive) and c.closes_every_s is not None]
         log_s = min(backups) - min(archives) if backups and archives else 0.0
         delays = [c.delay_s for c in self.copies if isinstance(c, Standby)]
-        return max(log_s, *delays, 0.0) * self.log_rate / self.replay_rate
+        return max(log_s, *delays, 0.0) * self.log_bytes_per_s / self.replay_bytes_per_s
 
 
 TAKING = ("drain", "await_idle", "stop")

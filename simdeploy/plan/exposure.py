@@ -54,8 +54,9 @@ def _periodic(copy: Copy, phases: Phases, seen_s: float, wanted_s: float, since_
         start = _latest(copy.every_s, _first_s(copy, phases), min(seen_s - copy.takes_s, wanted_s - after_s))
         return start + after_s if start >= since_s else -math.inf
     if isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-        newest_s = min(seen_s - copy.ships_in_s, next_s + copy.closes_every_s)
-        closed = _latest(copy.closes_every_s, phases.archive * copy.closes_every_s, newest_s)
+        closed = _latest(
+            copy.closes_every_s, phases.archive * copy.closes_every_s, min(seen_s - copy.ships_in_s, next_s + copy.closes_every_s)
+        )
         held = min(closed, wanted_s)
         return held if closed - copy.closes_every_s >= since_s and held >= since_s else -math.inf
     return -math.inf
@@ -129,6 +130,8 @@ class History:
         """From when to when no standby served, after one did."""
         self.replay_s = 0.0
         """How many seconds of log the latest restore leaves to be replayed."""
+        self.restored_from = ""
+        """The kind of copy that the latest restore took."""
         for event in events:
             if event.kind == "standbys":
                 self._follow(event.at_s, event.who)
@@ -170,6 +173,7 @@ class History:
             cycle_s = max((c.every_s + c.takes_s for c in self._store.copies if isinstance(c, Backup)), default=0.0)
             held = held._replace(applied_s=start_s if start_s > -math.inf else held.until_s - cycle_s)  # without a backup to start from
         self.losses.append((held.until_s, stopped_s))
+        self.restored_from = held.kind
         self.replay_s = held.until_s - held.applied_s if held.until_s > -math.inf else 0.0
         for i in self._following:
             self._leave(i, event.at_s)

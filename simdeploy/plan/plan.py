@@ -289,8 +289,9 @@ def _check_replay(plan: Plan, step: Step) -> Iterator[str]:
         stores = [name for name, service in services.items() if service.store is not None]
         what = "no service" if step.replays not in services else "a service without a `store`"
         wrong = f"that is {what}; {did_you_mean(step.replays, stores)}"
-    elif store.log_rate is None or store.replay_rate is None:
-        missing = " and ".join(f"`{key}`" for key in ("log_rate", "replay_rate") if getattr(store, key) is None)
+    elif store.log_bytes_per_s is None or store.replay_bytes_per_s is None:
+        rates = {"log_rate": store.log_bytes_per_s, "replay_rate": store.replay_bytes_per_s}
+        missing = " and ".join(f"`{key}`" for key, rate in rates.items() if rate is None)
         wrong = f"whose store does not state {missing}; state how much log it writes and how fast that is replayed"
     elif "log_archive" in kinds and "backup" not in kinds:
         wrong = "which has a log archive and no backup from which the log could be replayed; add a backup"

@@ -33,9 +33,9 @@ class RecoveryStrategy(Choice):
     copies: tuple[Copy, ...] | None = None
     """How the stores are protected in this strategy, instead of what the environment says. A standby that the environment has
     no machine for gets one beside the primary, which is there from the start."""
-    restore_rate: BytesPerSecond | None = Field(default=None, gt=0)
+    restore_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="restore_rate", gt=0)
     """How fast a copy of the stores is read back in this strategy, instead of what the environment says."""
-    replay_rate: BytesPerSecond | None = Field(default=None, gt=0)
+    replay_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="replay_rate", gt=0)
     """How fast their log is replayed in this strategy, instead of what the environment says."""
     standby_zone: Name = "same"
     """Where such a machine stands: same = in the zone of the primary; other = in the first other one; or the name of a zone."""
@@ -262,7 +262,7 @@ def _protected(
     """*env* with the copies and rates of *strategy*: (it, machine of a standby that is new -> its store, members that are done without)."""
     followers: dict[str, str] = {}
     without: list[str] = []
-    said = {key: value for key in ("copies", "restore_rate", "replay_rate") if (value := getattr(strategy, key)) is not None}
+    said = {key: value for key in ("copies", "restore_bytes_per_s", "replay_bytes_per_s") if (value := getattr(strategy, key)) is not None}
     for name in stores if said else ():
         store = (env.services[name].store or Store()).model_copy(update=said)
         others = [i for i in before.members(name) if i != primary_of(before, name)]
@@ -303,5 +303,5 @@ def _store_case(
     way: Way = by or ("promote" if helps else "restore")
     heir = standbys[0] if way == "promote" and standbys else f"{name}@{new[env.instances[primary][1]]}"
     by_itself = way == "promote" and service.failover == "automatic" and not delay_s and not corrupted
-    rates = service.store is not None and service.store.log_rate is not None and service.store.replay_rate is not None
+    rates = service.store is not None and service.store.log_bytes_per_s is not None and service.store.replay_bytes_per_s is not None
     return StoreCase(name, primary, heir, way, by_itself, standbys, delay_s > 0, rates and (way == "restore" or delay_s > 0))

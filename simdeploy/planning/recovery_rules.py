@@ -76,7 +76,9 @@ def _strategy_problems(env: Environment, strategy: RecoveryStrategy, where: Path
                 )
     if strategy.copies is not None and not any(s.role == "datastore" for s in env.services.values()):
         yield Problem((*where, "copies"), "nothing is a datastore here, so there is nothing to copy; drop the copies")
-    if strategy.replay_rate is not None and not any(s.store is not None and s.store.log_rate is not None for s in env.services.values()):
+    if strategy.replay_bytes_per_s is not None and not any(
+        s.store is not None and s.store.log_bytes_per_s is not None for s in env.services.values()
+    ):
         message = "this says how fast the log is replayed, and no store says how much it writes"
         yield Problem((*where, "replay_rate"), f"{message}; state the store's log_rate, or drop replay_rate")
     if strategy.standby_zone not in ("same", "other", *zones(env)):
@@ -141,10 +143,10 @@ def _restore_problems(case: Case, store: StoreCase, strategy: RecoveryStrategy, 
         if case.corrupted is None:
             way_out = f"keep a backup where the loss of {_lost(case, disruption)} does not reach it"
         yield Problem(here, f"nothing is left from which {name!r} could be restored; {what}; {way_out}")
-    elif service.store is not None and service.store.restore_rate is not None and not service.store.size_bytes:
+    elif service.store is not None and service.store.restore_bytes_per_s is not None and not service.store.size_bytes:
         message = f"the store of {name!r} states how fast it is read back and not how much it holds"
         yield Problem(where, f"{message}; state its size, or drop restore_rate and write a recipe 'restore'")
-    elif service.store is None or (service.store.restore_rate is None and "restore" not in service.actions):
+    elif service.store is None or (service.store.restore_bytes_per_s is None and "restore" not in service.actions):
         message = f"nothing says how long it takes to restore {name!r}"
         yield Problem(where, f"{message}; state the store's size and restore_rate, or add 'restore' to the service's actions")
 

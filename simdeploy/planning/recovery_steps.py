@@ -223,9 +223,9 @@ class _Recovery:
         """How a store is read back: at its rate, else as its recipe says."""
         service = self.case.env.services[store]
         recipe = service.actions.get("restore", Action(duration=ZERO))
-        if service.store is None or service.store.restore_rate is None:
+        if service.store is None or service.store.restore_bytes_per_s is None:
             return recipe
-        return recipe.model_copy(update={"duration": fixed(service.store.size_bytes / service.store.restore_rate)})
+        return recipe.model_copy(update={"duration": fixed(service.store.size_bytes / service.store.restore_bytes_per_s)})
 
     def _callers(self, store: str) -> list[tuple[str, bool]]:
         """(instance that is left and must be pointed to another place, whether it serves nothing until then)."""

@@ -292,14 +292,22 @@ class _Replication:
         return self._until_idle_s(step, u) if step in self._engine.draining else self._replay_s(step)
 
     def _replay_s(self, step: int) -> float:
-        """How long the log is replayed that the latest restore left to be; a time-out cuts that and the attempt fails."""
+        """How long the log is replayed that the latest restore left to be; a time-out cuts that and the attempt fails.
+
+        A standby that was to take over and could not help has a backup read back to it first.
+        """
         layout, timeout_s = self._engine.layout, self._engine.plan.steps[step].timeout_s
         s = layout.replaying[step]
         store = layout.services[s].store
-        assert store is not None and store.log_rate is not None and store.replay_rate is not None  # a plan with such a step has them
+        assert (
+            store is not None and store.log_bytes_per_s is not None and store.replay_bytes_per_s is not None
+        )  # a plan with such a step has them
         events = [e for e in self._meter.state.store_events if e.service == s]
         phases = self._draws.phases(self._r)[layout.service_names[s]]
-        length_s = History(store, events, layout.sites[s], phases).replay_s * store.log_rate / store.replay_rate
+        history = History(store, events, layout.sites[s], phases)
+        length_s = history.replay_s * store.log_bytes_per_s / store.replay_bytes_per_s
+        if history.restored_from != "standby" and layout.index.get(self._engine.plan.steps[step].target) in layout.sites[s].standbys:
+            length_s += store.size_bytes / store.restore_bytes_per_s if store.restore_bytes_per_s is not None else 0.0
         if timeout_s is not None and length_s > timeout_s:
             self._late.add(step)
             return timeout_s

@@ -106,8 +106,8 @@ def _quicker_replays(plan: Plan) -> Iterator[tuple[str, str, Plan]]:
     """The plan with the log of a store replayed twice as fast, for stores whose log is replayed."""
     for name in sorted({step.replays for step in plan.steps if step.replays}):
         store = plan.environment.services[name].store
-        if store is not None and store.replay_rate is not None:
-            yield "replay", name, _with(plan, name, store=store.model_copy(update={"replay_rate": 2 * store.replay_rate}))
+        if store is not None and store.replay_bytes_per_s is not None:
+            yield "replay", name, _with(plan, name, store=store.model_copy(update={"replay_bytes_per_s": 2 * store.replay_bytes_per_s}))
 
 
 def _with(plan: Plan, service: str, **changed: Any) -> Plan:

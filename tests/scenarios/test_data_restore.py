@@ -176,6 +176,17 @@ def test_what_is_wrong_is_left_out_by_a_standby_that_is_behind_for_longer_than_i
     assert 2100 + 75 + 30 + 60 + 180 == pytest.approx(found["rto_s"])
 
 
+def test_a_standby_that_had_what_is_wrong_already_has_a_backup_read_back_to_it_first(restores):
+    late = {"disruption": "{lose: application}", "more": "noticed: {uniform: [0 s, 2 h]}"}
+    runs = run(restores(strategies(delayed=[BACKUP, standby(delay="80 min")]), **late)["delayed"], 200)
+
+    # promoted in any case, since it is stopped after 65 min in the mean; 100 GB at 50 MB/s where that was after 80 min
+    helped = runs["data_loss_s"] < 4800
+    assert 0.4 < helped.mean() < 0.9
+    assert np.allclose((4800 - runs["data_loss_s"][helped]) / 20 + 30 + 60, runs["downtime_s"][helped])
+    assert np.allclose(2000 + 30 + 60, runs["downtime_s"][~helped])
+
+
 def test_what_is_wrong_is_in_every_other_standby_so_that_a_backup_is_restored_beside_it(restores):
     plans = restores(strategies(nightly=[BACKUP], followed=[BACKUP, standby()], archived=[BACKUP, ARCHIVE]), **CORRUPTED)
     runs = {name: run(plan, 200) for name, plan in plans.items()}

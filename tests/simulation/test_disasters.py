@@ -27,7 +27,7 @@ STANDBY = {"kind": "standby", "lag": 5.0}
 
 def shop(*copies, **store):
     """A store on a (zone east), b and c (zone west); web needs it."""
-    fields = {"writes_per_s": 10.0, "log_rate": 1e6, "replay_rate": 20e6, "copies": copies} | store
+    fields = {"writes_per_s": 10.0, "log_bytes_per_s": 1e6, "replay_bytes_per_s": 20e6, "copies": copies} | store
     return Environment.model_validate(
         {
             "name": "shop",
@@ -145,7 +145,7 @@ def test_without_a_restore_nothing_is_replayed():
 
 
 def test_a_replay_that_its_time_out_ends_fails_every_time():
-    env = shop(DUMP, SEGMENTS, log_rate=20e6)
+    env = shop(DUMP, SEGMENTS, log_bytes_per_s=20e6)
     plan = Plan(environment=env, crashes=lost(0, "a", "b"), steps=recovery(replay={"timeout_s": 7.0, "retries": 2}))
 
     values = run(plan)
@@ -155,7 +155,7 @@ def test_a_replay_that_its_time_out_ends_fails_every_time():
 
 
 def test_a_replay_is_attempted_as_long_again_when_its_machine_died():
-    env = shop(DUMP, SEGMENTS, log_rate=20e6)  # a second of log takes a second
+    env = shop(DUMP, SEGMENTS, log_bytes_per_s=20e6)  # a second of log takes a second
     steps = recovery(replay={"on": "c"})
     whole = Plan(environment=env, crashes=lost(0, "a", "b"), steps=steps)
     broken = whole.model_copy(update={"crashes": (*whole.crashes, Crash(machine="c", at_s=2100, for_s=100))})
@@ -232,8 +232,8 @@ def test_a_restore_that_makes_no_sense_is_refused(step, says):
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        (shop(DUMP, log_rate=None), "does not state `log_rate`"),
-        (shop(DUMP, log_rate=None, replay_rate=None), "does not state `log_rate` and `replay_rate`"),
+        (shop(DUMP, log_bytes_per_s=None), "does not state `log_rate`"),
+        (shop(DUMP, log_bytes_per_s=None, replay_bytes_per_s=None), "does not state `log_rate` and `replay_rate`"),
         (shop(SEGMENTS), "has a log archive and no backup"),
     ],
 )
