@@ -57,7 +57,7 @@ KINDS: dict[str, Kind] = {
         MonitoringDeployment,
         upgrade.plan,
         "other builds of what watches; before, with or after the code",
-        ("downtime_s", "failed_requests", "blind_s", "unchecked_s", "makespan_s", "success"),
+        ("blind_s", "unchecked_s", "downtime_s", "failed_requests", "makespan_s", "success"),
     ),
     "data_restore": Kind(
         DataRestore, data_restore.plan, "a store that is lost or holds something wrong comes back from its copies", LOSSES
