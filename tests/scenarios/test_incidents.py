@@ -123,3 +123,56 @@ def test_2017_01_31_quicker_disks_or_a_standby_would_have_saved_most_of_a_day_an
     assert pytest.approx(1800 + 120 + 3600) == found["standby"]["rto_s"]
     replay_s = (22_200 - found["log-archiving"]["data_loss_s"]) / 20
     assert pytest.approx(replay_s) == found["log-archiving"]["rto_s"] - found["as-estimated"]["rto_s"]
+
+
+# 2015-05-29
+
+
+def test_2015_05_29_the_sum_of_the_assumed_parts_lies_within_a_fifth_of_the_published_downtime():
+    """The durations were assumed by people who knew the timeline, so this is no more than a band."""
+    found = means("gitlab-2015-05-29")["as-it-was"]
+
+    pencil_min = 7.5 + 30 + 15 + 3 * (4 + 5) + 10 + (4 + 5) + 5
+    assert abs(found["downtime_s"] / 60 - pencil_min) < 4 * 5 / 12**0.5 / REPLICATIONS**0.5  # U(5, 10): four standard errors
+    assert abs(pencil_min - 94) < 0.2 * 94
+    assert found["rto_s"] == pytest.approx(found["downtime_s"])
+
+
+def test_2015_05_29_another_order_of_suspects_saves_what_the_others_took_in_each_run():
+    plans = build_plans(load_scenario(INCIDENTS / "gitlab-2015-05-29.yaml"))
+    as_it_was, backend_first = (run(plans[name], 100)["downtime_s"] for name in ("as-it-was", "backend-first"))
+
+    assert pytest.approx(100 * [60 * (30 + 15 + 3 * 9)]) == (as_it_was - backend_first).tolist()
+    page_s = backend_first - 60 * (10 + 4 + 5 + 5)
+    assert 300 <= page_s.min() < 420 < page_s.max() <= 600  # the published 7 min lie within the law of the page
+
+
+def test_2015_05_29_a_quicker_check_saves_six_minutes_and_what_needs_nobody_all_but_one():
+    found = {strategy: values["downtime_s"] / 60 for strategy, values in means("gitlab-2015-05-29").items()}
+
+    assert found["as-it-was"] - found["quicker-check"] == pytest.approx(7.5 - 1.5, abs=4 * 4 / 12**0.5 / REPLICATIONS**0.5)
+    assert {1.0} == {found["watchdog"], found["second-backend"]}  # thawed after 60 s; 30 s + 30 s until another one leads
+
+
+# 2017-10-06
+
+
+def test_2017_10_06_the_last_tier_waits_for_all_before_it():
+    found = means("gitlab-2017-10-06")
+    tier_s = 30 + 120 + 60
+
+    assert {tier_s} == {found[s]["downtime_s"] for s in ("as-it-was", "all-tiers-at-once", "front-end-last")}
+    assert abs(tier_s - 4 * 60) < 90  # 12:30 to 12:34
+    wanted = {"as-it-was": 4 * tier_s, "all-tiers-at-once": tier_s, "front-end-last": 4 * tier_s, "rolling": 10 * 240 + 3 * tier_s}
+    assert wanted == {strategy: values["makespan_s"] for strategy, values in found.items()}
+    assert found["as-it-was"]["makespan_s"] < 37 * 60  # published; some 20 min of it are not modelled
+
+
+def test_2017_10_06_rolling_is_never_down_and_fails_six_times_as_much():
+    found = means("gitlab-2017-10-06")
+
+    assert 0 == found["rolling"]["downtime_s"]
+    assert pytest.approx(sum(240 * 500 * (20 - 2 * k) / 18 for k in range(1, 11))) == found["rolling"]["failed_requests"]
+    assert pytest.approx(210 * 500) == found["as-it-was"]["failed_requests"] == found["all-tiers-at-once"]["failed_requests"]
+    assert pytest.approx((3 * 210 + 210) * 500) == found["front-end-last"]["failed_requests"]
+    assert (0, 9 * 240) == (found["as-it-was"]["incompatible_s"], found["rolling"]["incompatible_s"])
