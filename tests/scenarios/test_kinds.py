@@ -159,12 +159,66 @@ DISASTER: Mapping[str, Figures] = {
     "production": back(RESTORED + 2000 + 30 + 20, RESTORED + 2000 + 30 + 20),  # the standby comes back after that
 }
 
+GONE = 30 + 10 + 40  # an old web box drains, stops and is released; an old store is released at once
+STORE_IN, WEB_IN, MIDDLE_IN = 300 + 120 + 180 + 400 + 20, 300 + 60 + 120 + 20, 300 + 60 + 100 + 30
+PRIMARY, FOLLOWER, FRONT = STORE_IN + 5 + 40, STORE_IN + 40, WEB_IN + GONE
+# store, middle, web, balancer and monitoring come in turn, the store hands over, web and the middle tier leave
+WHOLE = STORE_IN + 190 + 200 + 130 + 130 + 5 + (30 + 10) + (20 + 10) + 40
+
+
+def replaced(machines: int, demand_per_s: float, lanes_s: list[float], together_s: float) -> Figures:
+    """Of so many machines, of which as many as there are lanes are replaced: each is there twice from 300 s of its lane on."""
+    away = {"downtime_s": 5, "failed_requests": demand_per_s * 5, "failovers": 1}
+    away["machine_hours"] = (machines * 7200 + sum(lane_s - 300 for lane_s in lanes_s)) / 3600
+    return {
+        "one-by-one": {"makespan_s": sum(lanes_s), **away},
+        "spare": {"makespan_s": sum(lanes_s) - 300, **away},
+        "at-once": {"makespan_s": together_s, **away},
+    }
+
+
+REPLACEMENT = {
+    "onebox": replaced(1, 2, [WHOLE], WHOLE),
+    "test": replaced(5, 10, [PRIMARY, FRONT], PRIMARY),
+    "dogfood": replaced(6, 50, [PRIMARY, FRONT, FRONT], PRIMARY),
+    "production": replaced(8, 150, [PRIMARY, FOLLOWER, FRONT, FRONT], PRIMARY),
+}
+
+
+def restored(away_s: float, demand_per_s: float, beside: Mapping[str, float]) -> Figures:
+    """Of boxes that are lost: how long users are without them; spares save the 300 s of the allocations, which go side by side."""
+
+    def figures(seconds: float) -> Mapping[str, float]:
+        return {"rto_s": seconds + CHECKED, "downtime_s": seconds, "failed_requests": demand_per_s * seconds}
+
+    return {"after-loss": figures(away_s), "after-loss-spares": figures(away_s - 300), "beside": beside}
+
+
+# the middle tier comes and starts, and web, which is installed by then, starts after it
+TIERS_BACK = PEOPLE + MIDDLE_IN + 20
+MIDDLE_SWAP = MIDDLE_IN + 20 + 10 + 40
+COMPUTE_RESTORE: Mapping[str, Figures] = {
+    # all is on the box: the store is read back (20 s) and all comes in turn
+    "onebox": restored(
+        PEOPLE + 300 + (120 + 180 + 20 + 20) + 190 + 200 + 130 + 130,
+        2,
+        {"makespan_s": WHOLE + CHECKED, "downtime_s": 5, "failed_requests": 10},
+    ),
+    "test": restored(TIERS_BACK, 10, {"makespan_s": MIDDLE_SWAP + FRONT + CHECKED, "downtime_s": 0, "failed_requests": 0}),
+    "dogfood": restored(TIERS_BACK, 50, {"makespan_s": 2 * MIDDLE_SWAP + 2 * FRONT + CHECKED, "downtime_s": 0, "failed_requests": 0}),
+    "production": restored(
+        TIERS_BACK, 150, {"makespan_s": 2 * MIDDLE_SWAP + 2 * FRONT + CHECKED, "capacity_min": 200, "failed_requests": 0}
+    ),
+}
+
 BY_HAND: Mapping[str, Mapping[str, Figures]] = {
     "upgrade": UPGRADE,
     "monitoring-deployment": MONITORING,
     "fresh-deployment": FRESH,
     "scale-out": SCALE_OUT,
     "data-restore": DATA_RESTORE,
+    "machine-replacement": REPLACEMENT,
+    "compute-restore": COMPUTE_RESTORE,
     "disaster-recovery": DISASTER,
 }
 BOTH = list(itertools.product(BY_HAND, PLACES))
