@@ -49,12 +49,12 @@ class ComputeRestore(OnMachines):
     to: dict[Name, Version] = {}
     """Service -> the version that its new machines bring; by default the present one. Without machines and services, all
     machines of these services are meant."""
-    detect: Duration = ZERO
-    """Of after_loss: from the loss until it is known."""
-    decide: Duration = ZERO
-    """Of after_loss: from then until it is decided to restore."""
-    validation: Duration = Field(default=ZERO, alias="validate")
-    """How long it takes to see that all is well, when all new machines serve."""
+    detect: Duration | None = None
+    """Of after_loss: from the loss until it is known; by default as the environment's `recovery` says, else no time."""
+    decide: Duration | None = None
+    """Of after_loss: from then until it is decided to restore; by default likewise."""
+    validation: Duration | None = Field(default=None, alias="validate")
+    """How long it takes to see that all is well, when all new machines serve; by default likewise."""
     strategies: dict[Name, RestoreStrategy] = Field(min_length=1)
     """The choices that are compared."""
 
@@ -116,14 +116,15 @@ def plan(scenario: ComputeRestore, name: str) -> Plan:
 
 def _validate(build: Builder, scenario: ComputeRestore, after: Barrier) -> None:
     step_id = f"validate/{scenario.name}/validate"
-    build.add(Step(id=step_id, after=after, duration=scenario.validation, end=(("validated",),)))
+    duration = scenario.validation or scenario.environment.recovery.validation or ZERO
+    build.add(Step(id=step_id, after=after, duration=duration, end=(("validated",),)))
 
 
 def _after_loss(build: Builder, scenario: ComputeRestore, strategy: RestoreStrategy, new: Mapping[str, str]) -> Barrier:
     """The loss is noticed, a decision is made, all lost machines get new ones at once; what comes after them."""
     label, env = scenario.name, scenario.environment
-    detect = Step(id=f"restore/{label}/detect", duration=scenario.detect)
-    decide = Step(id=f"restore/{label}/decide", duration=scenario.decide, needs=(detect.id,))
+    detect = Step(id=f"restore/{label}/detect", duration=scenario.detect or env.recovery.detect or ZERO)
+    decide = Step(id=f"restore/{label}/decide", duration=scenario.decide or env.recovery.decide or ZERO, needs=(detect.id,))
     build.add(detect, decide)
     restored = {new[i] for i in _restored(scenario)}
     build.leaders |= {env.instances[i][0]: i for i in _heirs(scenario)}
