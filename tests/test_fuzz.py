@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from simdeploy.cli import main
 from simdeploy.errors import FileError, PlanError
 from simdeploy.plan.plan import Plan
+from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plan, build_plans
 from simdeploy.planning.loading import load
 from simdeploy.planning.scenario import Upgrade
@@ -132,7 +133,7 @@ def spoilt_file(number: int, folder: pathlib.Path) -> pathlib.Path:
             (folder / path.name).write_bytes(path.read_bytes())
     text = spoilt(luck, original.read_text(encoding="utf-8"), luck.choice(FILES).read_text(encoding="utf-8"))
     (folder / original.name).write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    scenarios = [p for p in FILES if p.parent == original.parent and p.name.startswith("upgrade")]
+    scenarios = [p for p in FILES if p.parent == original.parent and p.name.startswith(("upgrade", "machine", "compute"))]
     return folder / (luck.choice(scenarios).name if luck.random() < 0.4 else original.name)
 
 
@@ -141,7 +142,7 @@ def survives(path: pathlib.Path) -> bool:
     began = time.perf_counter()
     try:
         loaded = load(path)
-        if isinstance(loaded, Upgrade):
+        if isinstance(loaded, Scenario):
             loaded.warnings()
             build_plans(loaded)
         sound = True

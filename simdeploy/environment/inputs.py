@@ -15,7 +15,7 @@ from simdeploy.units import format_s
 
 QUANTITIES = ("_s", "_bytes", "times")
 """How the names of fields end that hold a quantity as a decimal number; what other fields hold so is a share."""
-MOMENT = "at_s"
+MOMENTS = ("at_s", "begins_at_s")
 """When something is, not how much of it there is."""
 
 SAID = 4
@@ -101,7 +101,7 @@ def _within(value: Any) -> dict[str, Any]:
     return {
         name: part
         for name, part in _parts(value).items()
-        if isinstance(part, Frozen | tuple | dict) or (isinstance(part, float) and name.endswith(QUANTITIES) and name != MOMENT)
+        if isinstance(part, Frozen | tuple | dict) or (isinstance(part, float) and name.endswith(QUANTITIES) and name not in MOMENTS)
     }
 
 

@@ -17,7 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.base import Frozen
-from simdeploy.environment.demand import Demand
+from simdeploy.environment.demand import Demand, TimeOfDay
 from simdeploy.environment.durations import ZERO, Duration
 from simdeploy.environment.policy import Policy
 from simdeploy.errors import InvalidDocument
@@ -168,6 +168,8 @@ class Backup(Frozen):
     """From one begin to the next."""
     takes_s: Seconds = Field(alias="takes")
     """From its begin to its end."""
+    begins_at_s: TimeOfDay | None = Field(default=None, alias="begins_at")
+    """When one of them begins on the day on which a plan starts; by default at a random moment of its period."""
     consistent_at: Literal["start", "end"] = "start"
     """The moment whose state it holds: of a dump its start, of a base backup its end."""
     on: Name | None = None
@@ -239,6 +241,7 @@ class Store(Frozen):
 
 TAKING = ("drain", "await_idle", "stop")
 CHANGING = ("install", "configure")
+PREPARING = ("prerequisites",)
 GIVING = ("start", "undrain", "await_healthy")
 ActionName = Literal[
     "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",

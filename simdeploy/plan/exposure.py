@@ -29,7 +29,10 @@ class Phases(NamedTuple):
     """Where the periodic copies of a store stand when a plan starts: fractions of their periods in [0, 1)."""
 
     backup: float
+    """Of the backups that do not say when they begin."""
     archive: float
+    starts_at_s: float = 0.0
+    """Seconds after midnight at which the plan starts, for the backups that say when they begin."""
 
 
 def recoverable_until(store: Store, at_s: float, phases: Phases, wanted_until_s: float = math.inf) -> float:
@@ -48,19 +51,27 @@ def _periodic(copy: Copy, phases: Phases, seen_s: float, wanted_s: float, since_
     """Up to when one periodic copy held at *seen_s* what was wanted, by what started on the timeline [since, next); -inf: nothing."""
     if isinstance(copy, Backup):
         after_s = copy.takes_s if copy.consistent_at == "end" else 0.0
-        start = _latest(copy.every_s, phases.backup, min(seen_s - copy.takes_s, wanted_s - after_s))
+        start = _latest(copy.every_s, _first_s(copy, phases), min(seen_s - copy.takes_s, wanted_s - after_s))
         return start + after_s if start >= since_s else -math.inf
     if isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-        closed = _latest(copy.closes_every_s, phases.archive, min(seen_s - copy.ships_in_s, next_s + copy.closes_every_s))
+        closed = _latest(
+            copy.closes_every_s, phases.archive * copy.closes_every_s, min(seen_s - copy.ships_in_s, next_s + copy.closes_every_s)
+        )
         held = min(closed, wanted_s)
         return held if closed - copy.closes_every_s >= since_s and held >= since_s else -math.inf
     return -math.inf
 
 
-def _latest(period_s: float, phase: float, at_s: float) -> float:
-    """The last moment phase + k * period that is not after *at_s*."""
-    first = phase * period_s
-    return first + math.floor((at_s - first) / period_s) * period_s
+def _first_s(backup: Backup, phases: Phases) -> float:
+    """When one of the backups begins, by chance or at its time of day [s, on the plan's clock]; in [0, every)."""
+    if backup.begins_at_s is None:
+        return phases.backup * backup.every_s
+    return (backup.begins_at_s - phases.starts_at_s) % backup.every_s
+
+
+def _latest(period_s: float, first_s: float, at_s: float) -> float:
+    """The last moment first + k * period that is not after *at_s*."""
+    return first_s + math.floor((at_s - first_s) / period_s) * period_s
 
 
 def lag_s(store: Store) -> float | None:
@@ -283,19 +294,20 @@ def _moments(store: Store, events: Sequence[StoreEvent], phases: Phases, end_s: 
     found = set(changes)
     for copy in store.copies:
         if isinstance(copy, Backup):
-            found.update(_jumps(copy.every_s, phases.backup, copy.takes_s, [*changes, end_s]))
+            found.update(_jumps(copy.every_s, _first_s(copy, phases), copy.takes_s, [*changes, end_s]))
         elif isinstance(copy, LogArchive) and copy.closes_every_s is not None:
-            found.update(_jumps(copy.closes_every_s, phases.archive, copy.ships_in_s, [*changes, end_s]))
+            first_s = phases.archive * copy.closes_every_s
+            found.update(_jumps(copy.closes_every_s, first_s, copy.ships_in_s, [*changes, end_s]))
     return [*sorted(t for t in found if t < end_s), end_s]
 
 
-def _jumps(period_s: float, phase: float, after_s: float, changes: list[float]) -> list[float]:
+def _jumps(period_s: float, first_s: float, after_s: float, changes: list[float]) -> list[float]:
     """The moments from the first to the last of *changes* at which one periodic copy becomes of use; of very many between two
     changes the first and the last ones."""
     few = changes[-1] - changes[0] <= 2 * LOOKED_AT * period_s
     moments: list[float] = []
     for a, b in [(changes[0], changes[-1])] if few else pairwise(changes):
-        first = _latest(period_s, phase, a - after_s) + after_s + period_s
+        first = _latest(period_s, first_s, a - after_s) + after_s + period_s
         count = max(0, math.ceil((b - first) / period_s))
         looked_at = range(count) if count <= 2 * LOOKED_AT + 1 else (*range(LOOKED_AT), *range(count - LOOKED_AT, count))
         moments += [first + k * period_s for k in looked_at]

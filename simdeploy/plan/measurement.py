@@ -353,7 +353,7 @@ def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None
     """The metrics of one *trace* of *plan*.
 
     A simulation knows everything; of a real run the metrics that users notice are known only from samples, and
-    are `inferred` here. Without *phases* the periodic copies are taken to have just finished a cycle.
+    are `inferred` here. Without *phases* the periodic copies that do not say when they begin are taken to begin a cycle.
     """
     layout = Layout(plan)
     book = FactBook(layout)
@@ -369,7 +369,7 @@ def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None
             now = record.at_s
         _fold(meter, state, record, steps, services, machines, layout)
     meter.instant_over(now)
-    stores = {n: Phases(0.0, 0.0) for n, s in plan.environment.services.items() if s.store is not None}
+    stores = {n: Phases(0.0, 0.0, plan.start.starts_at_s) for n, s in plan.environment.services.items() if s.store is not None}
     values = metrics_of(plan, book, [meter.close(trace.outcome, max(trace.end_s, now))], [{**stores, **(phases or {})}])
     real = trace.source == "journal"
     return Measured(

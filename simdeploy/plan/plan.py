@@ -325,6 +325,10 @@ def _check_names(plan: Plan) -> Iterator[str]:
             if role != "datastore" and (verb != "lead" or role not in ("leader_elected", "quorum")):
                 wanted = "a leader-elected, quorum or datastore service" if verb == "lead" else "a datastore"
                 yield f"step {step.id!r}: effect {verb!r} is on {service!r}, which is {role}; it takes {wanted}"
+        for service, leader in [(str(e[1]), e[2]) for e in (*step.begin, *step.end) if e[0] == "lead" and len(e) > 2]:
+            if leader in env.instances and service in env.services and leader not in env.members(service):
+                members = did_you_mean(str(leader), list(env.members(service)))
+                yield f"step {step.id!r} lets {leader!r} lead {service!r}, of which it is no instance; {members}"
         for instance in (str(e[1]) for e in (*step.begin, *step.end) if e[0] == "weight"):
             weighed = env.services[env.instances[instance][0]] if instance in env.instances else None
             if weighed is not None and not weighed.is_balanced:

@@ -13,6 +13,7 @@ from simdeploy.environment.models import Copy, Environment, Name, Standby, Store
 from simdeploy.environment.models import Recovery as Procedure
 from simdeploy.environment.policy import Lose
 from simdeploy.planning.base import Choice, Scenario
+from simdeploy.units import BytesPerSecond
 
 Way = Literal["restore", "promote"]
 
@@ -33,6 +34,10 @@ class RecoveryStrategy(Choice):
     copies: tuple[Copy, ...] | None = None
     """How the stores are protected in this strategy, instead of what the environment says. A standby that the environment has
     no machine for gets one beside the primary, which is there from the start."""
+    restore_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="restore_rate", gt=0)
+    """How fast a copy of the stores is read back in this strategy, instead of what the environment says."""
+    replay_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="replay_rate", gt=0)
+    """How fast their log is replayed in this strategy, instead of what the environment says."""
     standby_zone: Name = "same"
     """Where such a machine stands: same = in the zone of the primary; other = in the first other one; or the name of a zone."""
     by: Way | None = None
@@ -255,13 +260,16 @@ def beside(
 def _protected(
     env: Environment, strategy: RecoveryStrategy, stores: Sequence[str], before: Environment
 ) -> tuple[Environment, dict[str, str], list[str]]:
-    """*env* with the copies of *strategy*: (it, machine of a standby that is new -> its store, members that are done without)."""
+    """*env* with the copies and rates of *strategy*: (it, machine of a standby that is new -> its store, members that are done without)."""
     followers: dict[str, str] = {}
     without: list[str] = []
-    for name in stores if strategy.copies is not None else ():
-        store = (env.services[name].store or Store()).model_copy(update={"copies": strategy.copies})
+    said = {key: value for key in ("copies", "restore_bytes_per_s", "replay_bytes_per_s") if (value := getattr(strategy, key)) is not None}
+    for name in stores if said else ():
+        store = (env.services[name].store or Store()).model_copy(update=said)
         others = [i for i in before.members(name) if i != primary_of(before, name)]
         env = env.model_copy(update={"services": {**env.services, name: env.services[name].model_copy(update={"store": store})}})
+        if strategy.copies is None:
+            continue
         if not standbys_of(store):
             without += others
         elif not others:

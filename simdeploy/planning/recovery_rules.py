@@ -76,6 +76,11 @@ def _strategy_problems(env: Environment, strategy: RecoveryStrategy, where: Path
                 )
     if strategy.copies is not None and not any(s.role == "datastore" for s in env.services.values()):
         yield Problem((*where, "copies"), "nothing is a datastore here, so there is nothing to copy; drop the copies")
+    if strategy.replay_bytes_per_s is not None and not any(
+        s.store is not None and s.store.log_bytes_per_s is not None for s in env.services.values()
+    ):
+        message = "this says how fast the log is replayed, and no store says how much it writes"
+        yield Problem((*where, "replay_rate"), f"{message}; state the store's log_rate, or drop replay_rate")
     if strategy.standby_zone not in ("same", "other", *zones(env)):
         known = ["same", "other", *zones(env)]
         message = f"{strategy.standby_zone!r} is no zone of a machine that is not hosted; {did_you_mean(strategy.standby_zone, known)}"

@@ -40,13 +40,19 @@ COLOURS = {
     "giving": "#6a994e",
     "data": "#8d5a97",
     "checking": "#2a9d8f",
+    "people": "#c9b458",
     "other": "#8a8a8a",
 }
 KINDS = {
     "taking": ("hand_over", "weigh", *TAKING, "keep", "release"),
-    "changing": (*CHANGING, "allocate", "patch", "reboot"),
-    "giving": (*GIVING, "switch"),
-    "data": ("migrate", "expand", "backfill", "index", "contract", "back_up", "split", "reconcile"),
+    "changing": (*CHANGING, "allocate", "prerequisites", "patch", "reboot"),
+    "giving": (*GIVING, "switch", "promote", "repoint", "open"),
+    "data": (
+        *("migrate", "expand", "backfill", "index", "contract", "back_up", "split", "reconcile"),
+        *("create_schema", "load_data", "seed", "restore", "replay"),
+    ),
+    "checking": ("bake", "validate"),
+    "people": ("detect", "notice", "decide", "certificate", "network", "load_balancer", "fix"),
 }
 
 
@@ -66,6 +72,7 @@ LABELS = {
     "giving": "giving back",
     "data": "data layer",
     "checking": "checking",
+    "people": "people",
     "other": "other",
 }
 
@@ -203,7 +210,8 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     more = f" (first {len(shown)} of {len(spans)} steps)" if len(shown) == GANTT_ROWS else ""
     ax.set_title(f"{plan.source.strategy}: {run}{more}", loc="left", fontsize=9)
     names = [k for k in LABELS if k in used]
-    ax.legend(handles=[Patch(color=COLOURS[k], label=LABELS[k]) for k in names], loc="lower left", fontsize=7, frameon=True, framealpha=0.9)
+    handles = [Patch(color=COLOURS[k], label=LABELS[k]) for k in names]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(names), fontsize=7, frameon=False)
     return figure
 
 
@@ -265,7 +273,7 @@ def _at(times: NDArray[np.float64], values: NDArray[np.float64], grid: NDArray[n
 def _kind(step: Step) -> str:
     """What sort of step it is, for its colour."""
     action = step.action.partition("#")[0].removeprefix("out-")
-    if step.kind == "gate" or action == "bake":
+    if step.kind == "gate":
         return "checking"
     return next((kind for kind, actions in KINDS.items() if action in actions), "other")
 

@@ -15,7 +15,9 @@ from simdeploy.study import overview
 from simdeploy.study.comparison import Comparison, compare
 from simdeploy.tables import markdown
 
-REPLICATIONS, SEED = 1000, 1
+SEED = 1
+REPLICATIONS, OF_LARGE_ONES, LARGE = 1000, 200, 50
+"""Of each strategy; fewer where an environment has so many machines that the plans are long."""
 
 
 def scenario_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -28,6 +30,12 @@ def name_of(path: pathlib.Path) -> str:
     return f"{path.parent.name}-{path.stem}"
 
 
+def compared(path: pathlib.Path) -> Comparison:
+    """The comparison that the report of the scenario at *path* is made of."""
+    scenario = load_scenario(path)
+    return compare(scenario, REPLICATIONS if len(scenario.environment.machines) <= LARGE else OF_LARGE_ONES, SEED)
+
+
 def report(comparison: Comparison, path: pathlib.Path) -> str:
     """The comparison of the scenario at *path* as Markdown; the same scenario gives the same text."""
     name, recommended = name_of(path), comparison.recommended
@@ -36,7 +44,8 @@ def report(comparison: Comparison, path: pathlib.Path) -> str:
     parts = [
         f"# {comparison.scenario.title or comparison.scenario.name}",
         f"**Recommended: {recommended}.** {_sentence(comparison.because)} {comparison.causes[recommended].sentence}",
-        f"Made by `make reports`; the same numbers: `simdeploy compare {path.as_posix()} --replications {REPLICATIONS} --seed {SEED}`.",
+        f"Made by `make reports`; the same numbers: `simdeploy compare {path.as_posix()}"
+        f" --replications {comparison.replications} --seed {SEED}`.",
         f"## Strategies\n\n{markdown(overview.compared(comparison))}",
         f"![Capacity against demand over time, one panel per strategy]({name}/capacity.png)",
         *([f"## How the runs end\n\n{markdown(overview.ends(comparison))}"] if comparison.ends_differ else []),
@@ -59,7 +68,7 @@ def write(scenarios: pathlib.Path, target: pathlib.Path) -> list[pathlib.Path]:
     """Write a report with its figures for every scenario below *scenarios* into *target*; the files written."""
     written = []
     for path in scenario_files(scenarios):
-        comparison = compare(load_scenario(path), REPLICATIONS, SEED)
+        comparison = compared(path)
         folder = target / name_of(path)
         folder.mkdir(parents=True, exist_ok=True)
         pictures = {

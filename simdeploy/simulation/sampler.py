@@ -140,11 +140,13 @@ class Draws:
 
     def phases(self, r: int) -> dict[str, Phases]:
         """Where the periodic copies of each store stand at the plan's start."""
-        return {
-            name: Phases(self.other(r, (name, -1, "backup", "phase", 0)), self.other(r, (name, -1, "log_archive", "phase", 0)))
+        starts_at_s = self._plan.start.starts_at_s
+        drawn = {
+            name: [self.other(r, (name, -1, kind, "phase", 0)) for kind in ("backup", "log_archive")]
             for name, service in self._plan.environment.services.items()
             if service.store is not None
         }
+        return {name: Phases(backup, archive, starts_at_s) for name, (backup, archive) in drawn.items()}
 
     def _uniforms(self, step: int, purpose: str, n: int) -> Floats:
         return uniforms(self._seed, (*self._names[step], purpose, n), self.first, self.count)

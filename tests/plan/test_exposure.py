@@ -316,3 +316,44 @@ def test_what_is_rewound_loses_all_since_then_and_more_where_no_copy_reaches_tha
 
     assert found.data_loss_s == pytest.approx(lost_s)
     assert 3600 == found.losses[0][1]
+
+
+def daily(hour, every_s=DAY, takes_s=0.0):
+    """A backup that begins at this hour of the day."""
+    return Backup(kind="backup", every=every_s, takes=takes_s, begins_at=hour * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("begins", "starts", "every_s", "age_s"),
+    [
+        (17 + 1 / 3, 23.5, DAY, 6 * HOUR + 600),  # 17:20 seen from 23:30
+        (1, 23.5, DAY, 22.5 * HOUR),
+        (23.5, 23.5, DAY, 0),
+        (0, 23.5, HOUR, 1800),  # each full hour
+        (2, 1, DAY, 23 * HOUR),  # that of yesterday
+        (2, 1, 7 * DAY, 7 * DAY - HOUR),  # once a week, today
+    ],
+)
+def test_a_backup_that_says_when_it_begins_is_as_old_as_the_clock_says(begins, starts, every_s, age_s):
+    phases = Phases(0.123, 0.9, starts * HOUR)
+
+    assert pytest.approx(-age_s) == recoverable_until(store(daily(begins, every_s)), 0, phases)
+
+
+def test_backups_that_begin_at_different_times_have_phases_of_their_own():
+    nightly, by_hand, by_chance = daily(1), daily(17), backups(DAY, 0)
+    phases = Phases(0.5, 0.0, 23 * HOUR)  # at random: noon of the plan's clock, 11:00 of the day
+
+    ages_h = [-recoverable_until(store(*copies), 0, phases) / HOUR for copies in ([nightly], [by_hand], [by_chance])]
+    both = -recoverable_until(store(nightly, by_hand, by_chance), 0, phases) / HOUR
+
+    assert pytest.approx([22, 6, 12]) == ages_h
+    assert pytest.approx(6) == both
+
+
+def test_exposure_grows_until_the_backup_of_the_day_is_done():
+    phases = Phases(0.5, 0.0, 22 * HOUR)  # the next one begins 3 h after the start, and takes one
+
+    found = risk(store(daily(1, takes_s=HOUR)), [], 0, 10 * HOUR, phases)
+
+    assert pytest.approx(25 * HOUR) == found.exposure_max_s  # just before it is done the one of the day before counts

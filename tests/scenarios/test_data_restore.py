@@ -105,6 +105,31 @@ def test_a_log_is_replayed_from_the_newest_backup_up_to_the_last_segment_at_its_
     assert nightly["lost_writes"] == pytest.approx(10 * nightly["data_loss_s"])
 
 
+def test_a_strategy_may_read_back_and_replay_at_rates_of_its_own(restores):
+    dump = BACKUP.replace("}", ", begins_at: 01:00}")
+    plans = restores(
+        f"{{slow: {{copies: [{dump}, {ARCHIVE}]}}, quick: {{copies: [{dump}, {ARCHIVE}], restore_rate: 200 MB/s, replay_rate: 50 MB/s}}}}",
+        more="starts_at: 13:00",
+    )
+    slow, quick = (one(plans[name]) for name in ("slow", "quick"))
+
+    log_s = 12 * 3600 - slow["data_loss_s"]  # of 12 h since the dump began, less what the archive lacks
+    assert slow["data_loss_s"] == quick["data_loss_s"]
+    assert pytest.approx((2000 - 500) + (log_s / 20 - log_s / 50)) == slow["rto_s"] - quick["rto_s"]
+
+
+@pytest.mark.parametrize(
+    ("starts", "begins", "loss_s"), [("23:30", "17:20", 22_200), ("12:00", "11:45", 86_400 + 900), ("00:20", "23:40", 2400)]
+)
+def test_a_backup_that_says_when_it_begins_loses_what_the_clock_says(restores, starts, begins, loss_s):
+    """It takes 30 min, so one that begins less than that before the loss is of no use yet."""
+    dump = BACKUP.replace("}", f", begins_at: {begins}}}")
+
+    losses_s = run(restores(f"{{it: {{copies: [{dump}]}}}}", more=f"starts_at: {starts}")["it"], 20)["data_loss_s"]
+
+    assert pytest.approx(20 * [loss_s]) == losses_s.tolist()
+
+
 @pytest.mark.parametrize(
     ("failover", "downtime_s", "rto_s"),
     [("automatic", 10 + 5, 120 + 180), ("manual", 120 + 300 + 30 + 60, 120 + 300 + 30 + 60 + 180)],
@@ -274,6 +299,11 @@ WRONG = [
     ("no-size", "{a: {}}", {"change": {"      size: 100 GB\n": ""}}, "not how much it holds"),
     ("nobody", "{a: {}}", {"change": {"decide: 300 s, ": ""}}, "how long it takes to decide; write 'decide' here, or under 'recovery'"),
     ("no-promote", "{a: {copies: [" + standby() + "]}}", {"failover": "manual", "change": {"promote: {duration: 30 s}": "stop: {duration: 1 s}"}}, "no recipe for 'promote'"),
+    ("never-o'clock", "{a: {copies: [{kind: backup, every: 1 d, takes: 1 h, begins_at: 25:00}]}}", {}, "'25:00' is no time of day"),
+    ("a-while", "{a: {copies: [{kind: backup, every: 1 d, takes: 1 h, begins_at: 2 h}]}}", {}, "'2 h' is no time of day"),
+    ("never-read", "{a: {restore_rate: 0 MB/s}}", {}, "must be above 0"),
+    ("no-log", "{a: {replay_rate: 1 MB/s}}", {"log": False}, "no store says how much it writes; state the store's log_rate"),
+    ("nothing-to-read", "{a: {restore_rate: 9 MB/s}}", {"change": {"      size: 100 GB\n": "", "      restore_rate: 50 MB/s\n": ""}}, "state its size"),
 ]  # fmt: skip
 
 
