@@ -89,9 +89,9 @@ class Breach(NamedTuple):
 
     @property
     def best(self) -> Trial | None:
-        """The first cure that suffices, else the one that leaves least; None where none changes anything."""
-        known = [t for t in self.trials if t.tail is not None]
-        return min(known, key=lambda t: (not t.met, t.tail), default=None)
+        """The cure that leaves least, which suffices if one does; None where none leaves less than there is."""
+        known = [t for t in self.trials if t.tail is not None and t.tail < (math.inf if self.figure.tail is None else self.figure.tail)]
+        return min(known, key=lambda t: t.tail or 0.0, default=None)
 
 
 class Resilience(NamedTuple):
@@ -357,7 +357,7 @@ def sentence(breach: Breach, held_at: str, reasons: bool = True) -> str:
     cause = f"; {breach.cause}" if reasons or not row.problem else ""
     start = f"{row.loss}, {what} {promised_text(figure.objective_s or 0.0)}: {reached}{cause}."
     if best is None:
-        return f"{start} No cure that is known here changes that."
+        return f"{start} No cure that is known here changes that for the better."
     with_it = f"{best.cure.text} ({held_at} {reached_text(best.tail, breach.objective)})"
     if best.met:
         return f"{start} Mended by {with_it}."

@@ -208,6 +208,18 @@ def test_without_a_datastore_an_application_can_corrupt_nothing(shop):
     assert found.all_met
 
 
+def test_of_two_stores_each_is_corrupted_and_the_one_that_is_hit_is_mended(shop):
+    second = SHOP[SHOP.index("  sql:\n") :].replace("  sql:", "  log:").replace("[sql1]", "[web2]")
+    env = shop({"calls: {sql: 1}": "calls: {sql: 1, log: 1}", COPIES + "\n": COPIES + "\n" + second, **promised("{zone: {rpo: 10 min}}")})
+
+    found = resilience(env, replications=80)
+
+    assert {"application sql", "application log"} <= set(figures(found))
+    [breach] = found.breaches
+    assert ("zone a", "sql comes back from a backup every 24 h") == (str(breach.row.loss), breach.cause)
+    assert ["log-archive"] == list(tried(breach))
+
+
 def test_a_run_that_never_gets_there_takes_without_end(shop):
     # an installation of web fails in every run: after the loss of everything nobody serves
     broken = {"install: {duration: 120 s}": "install: {duration: 120 s, p_fail: 100 %}"}
@@ -215,6 +227,7 @@ def test_a_run_that_never_gets_there_takes_without_end(shop):
 
     assert math.inf == figures(found)["everything"].rto.tail
     assert "in 100 % of the runs the demand is not carried again" in found.breaches[0].cause
+    assert found.breaches[0].trials and found.breaches[0].best is None
     assert json.loads(found.to_json())["disruptions"][-1]["rto_s"] == {"p50": None, "tail": None, "objective": 86400, "met": False}
 
 
