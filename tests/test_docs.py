@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
 
 from simdeploy import units
-from simdeploy.environment import demand, models
+from simdeploy.environment import demand, models, policy
 from simdeploy.environment.durations import FAMILIES, Duration
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
@@ -47,7 +47,8 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Environment": models.Environment, "Machine": models.Machine, "Cell": models.Cell, "Demand": demand.Demand, "Level": demand.Level,
     "Service": models.Service, "Call": models.Call, "Health check": models.HealthCheck, "Election": models.Election,
     "Store": models.Store, "Backup": models.Backup, "Log archive": models.LogArchive, "Standby": models.Standby,
-    "Recovery": models.Recovery, "Action": models.Action, "Artefact": models.Artefact,
+    "Recovery": models.Recovery, "Policy": policy.Policy, "Objective": policy.Objective,
+    "Action": models.Action, "Artefact": models.Artefact,
     "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,
     "Disruption": recovery.Disruption, "Recovery strategy": recovery.RecoveryStrategy,
     "Data restore": data_restore.DataRestore, "Disaster recovery": disaster.DisasterRecovery,
@@ -117,9 +118,8 @@ def test_every_key_of_the_files_stands_in_its_table_and_no_other(heading, model)
 
 def test_no_model_of_the_files_is_left_out():
     kinds = {sys.modules[kind.model.__module__] for kind in KINDS.values()}
-    found = {
-        m for module in (models, demand, *kinds) for m in vars(module).values() if isinstance(m, type) and issubclass(m, models.Frozen)
-    }
+    rooms = (models, demand, policy, *kinds)
+    found = {m for room in rooms for m in vars(room).values() if isinstance(m, type) and issubclass(m, models.Frozen)}
 
     # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade;
     # both recoveries have the keys of a recovery

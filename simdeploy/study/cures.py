@@ -115,13 +115,14 @@ def _spares(env: Environment, loss: Loss) -> Cured | None:
     return (env, RecoveryStrategy(spares=len(new))) if new else None
 
 
-DYING: tuple[Lose, ...] = ("machine", "zone", "everything")
+PARTS: tuple[Lose, ...] = ("machine", "zone")
+DYING: tuple[Lose, ...] = (*PARTS, "everything")
 CURES = (
     Cure("kept-elsewhere", "its copies kept out of reach", ("rpo",), DYING, _keep_elsewhere),
     Cure("dump", "a dump every night, kept out of reach", ("rpo",), DISRUPTIONS, _dump),
     Cure("log-archive", "a log archive every 5 min", ("rpo",), DISRUPTIONS, _archive),
     Cure("dump-and-archive", "a dump every night and a log archive every 5 min, out of reach", ("rpo",), DISRUPTIONS, _dump_and_archive),
-    Cure("automatic-failover", "a failover that needs nobody", ("rto",), ("machine", "zone"), _automatic),
+    Cure("automatic-failover", "a failover that needs nobody", ("rto",), PARTS, _automatic),
     Cure("noticed-sooner", "mistakes noticed in half the time", ("rto", "rpo"), ("application",), _noticed),
     Cure("detected-sooner", "losses detected in half the time", ("rto",), DYING, _detected),
     Cure("decided-sooner", "a decision in half the time", ("rto", "rpo"), ("application",), _decided),
@@ -129,11 +130,11 @@ CURES = (
     Cure("hourly-dumps", "a dump every hour", ("rto", "rpo"), DISRUPTIONS, _hourly),
     Cure("more-hands", "hands for all lost machines at once", ("rto",), DISRUPTIONS, _hands),
     Cure("standby", "a standby beside the primary that takes over by itself", ("rto", "rpo"), ("machine",), _standby_beside),
-    Cure("standby-elsewhere", "a standby in another zone that takes over by itself", ("rto", "rpo"), ("zone",), _standby_elsewhere),
+    Cure("standby-elsewhere", "a standby in another zone that takes over by itself", ("rto", "rpo"), PARTS, _standby_elsewhere),
     Cure("delayed-standby", "a standby that is 4 h late on purpose", ("rto", "rpo"), ("application",), _late_standby),
     Cure("spare-machines", "a spare machine for each that is lost", ("rto",), DISRUPTIONS, _spares),
 )  # fmt: skip
-"""The cheapest first."""
+"""The cheapest first; one that would break a rule of the environment or of the recovery is left out."""
 
 
 def _stores(env: Environment, loss: Loss) -> list[str]:

@@ -99,7 +99,7 @@ def case_of(env: Environment, loss: Loss) -> Case:
 
 
 def what_survives(env: Environment, loss: Loss) -> Iterator[str]:
-    """Of each store that *loss* hits, what its data comes back from: 'of sql a backup every 24 h'."""
+    """Of each store that *loss* hits what its data comes back from: 'sql comes back from a backup every 24 h'."""
     case = case_of(env, loss)
     for name, one in case.stores.items():
         store = env.services[name].store
@@ -115,4 +115,4 @@ def what_survives(env: Environment, loss: Loss) -> Iterator[str]:
             else:
                 every = "without a time-out" if copy.closes_every_s is None else f"every {format_s(copy.closes_every_s)}"
                 left.append(f"a log archive {every}")
-        yield f"of {name} {listed(left) or 'nothing'}"
+        yield f"{name} comes back from {listed(left) or 'nothing'}"

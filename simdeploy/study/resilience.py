@@ -336,14 +336,14 @@ def _cause(env: Environment, row: Row, objective: Objective, plan: Plan, outcome
     """Why an objective is missed."""
     if objective == "rpo":
         left = listed(list(what_survives(env, row.loss)))
-        before = "all that is written until it is noticed and stopped goes too, and " if row.loss.lose == "application" else ""
-        return f"{before}what is there to come back from is {left}"
+        before = "all that is written until it is noticed and stopped is lost, and " if row.loss.lose == "application" else ""
+        return f"{before}{left}"
     never = float(np.mean(np.isnan(outcome.values["rto_s"])))
     if never > 1 - env.policy.share:
         return f"in {100 * never:.3g} % of the runs the demand is not carried again"
     parts = [
         f"{c.action}{'' if c.action in ('detect', 'notice', 'decide', 'validate') else f' of {c.service}'}"
-        f" (half of it would save {format_s(c.saved)} in the mean run)"
+        f" (half of it saves {format_s(c.saved)})"
         for c in culprits_of(plan, "rto_s")[:NAMED]
     ]
     return f"what takes longest is {', then '.join(parts)}" if parts else "no step of it alone would save anything"
