@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
+    from simdeploy.study.resilience import Resilience, resilience
     from simdeploy.study.robustness import Robustness, vary_inputs
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "Environment": "environment.models",
     "Outcome": "simulation.outcome",
     "Plan": "plan.plan",
+    "Resilience": "study.resilience",
     "Robustness": "study.robustness",
     "Scenario": "planning.base",
     "SimdeployError": "errors",
@@ -52,6 +54,7 @@ _HOMES = {
     "load_environment": "environment.files",
     "load_scenario": "planning.loading",
     "measure": "plan.measurement",
+    "resilience": "study.resilience",
     "simulate": "simulation.outcome",
     "trace": "simulation.outcome",
     "vary_inputs": "study.robustness",
@@ -64,6 +67,7 @@ __all__ = [
     "Environment",
     "Outcome",
     "Plan",
+    "Resilience",
     "Robustness",
     "Scenario",
     "SimdeployError",
@@ -78,6 +82,7 @@ __all__ = [
     "load_environment",
     "load_scenario",
     "measure",
+    "resilience",
     "simulate",
     "trace",
     "vary_inputs",

@@ -349,6 +349,38 @@ def scenarios() -> None:
 
 
 @main.command()
+@click.argument("environment", type=click.Path(path_type=pathlib.Path))
+@_forecasting
+@click.option("--all", "every", is_flag=True, help="Show every disruption, not only the worst of each kind.")
+def resilience(environment: pathlib.Path, replications: int, seed: int, jobs: int | None, style: str, every: bool) -> None:
+    """Show what each disruption would cost ENVIRONMENT, against its policy, and what would mend each breach.
+
+    Exits with 4 when an objective of the policy is missed.
+    """
+    from simdeploy.environment.models import Environment
+    from simdeploy.planning.loading import load
+    from simdeploy.study.resilience import resilience as run
+    from simdeploy.study.resilience_overview import breaches, matrix
+
+    if environment.suffix == ".json":
+        raise StudyError(f"{str(environment)!r} is a plan, and resilience is about an environment; name the environment's YAML file")
+    loaded = load(environment)
+    if not isinstance(loaded, Environment):
+        what = f"{str(environment)!r} is a scenario, and resilience is about an environment"
+        raise StudyError(f"{what}; name the file that stands there under 'environment'")
+    with _progress() as progress:
+        found = run(loaded, replications, seed, jobs, progress)
+    if style == "json":
+        click.echo(found.to_json())
+    elif style == "csv":
+        click.echo(found.frame().to_csv(index=False), nl=False)
+    else:
+        _print(matrix(found, every))
+        click.echo(_wrapped(breaches(found)))
+    _end(found.interrupted, found.replications, found.all_met)
+
+
+@main.command()
 @click.argument("file", type=click.Choice(["environment", "scenario"]))
 def schema(file: str) -> None:
     """Print the JSON Schema of a kind of file, by which editors complete and check it."""

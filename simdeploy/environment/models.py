@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import Demand, TimeOfDay
 from simdeploy.environment.durations import ZERO, Duration
+from simdeploy.environment.policy import Policy
 from simdeploy.errors import InvalidDocument
 from simdeploy.tables import html_table
 from simdeploy.units import Bytes, BytesPerSecond, Fraction, PerSecond, Seconds
@@ -323,6 +324,8 @@ class Recovery(Frozen):
 
     detect: Duration | None = None
     """Until somebody knows that it has happened."""
+    noticed: Duration | None = None
+    """Until somebody knows that an application has written something wrong to a store."""
     decide: Duration | None = None
     """From then until it is decided to recover, and how."""
     validation: Duration | None = Field(default=None, alias="validate")
@@ -366,6 +369,8 @@ class Environment(Frozen):
     """The recipe of each action on a machine, whatever runs on it."""
     recovery: Recovery = Recovery()
     """How the people who run it answer a disaster."""
+    policy: Policy = Policy()
+    """What is promised of each disruption."""
     cells: dict[Name, Cell] = {}
     """Parts of it that serve users side by side, each with instances of its own of the services that run on its machines."""
     reroute: bool = False

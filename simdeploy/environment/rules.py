@@ -8,6 +8,7 @@ import networkx as nx
 
 from simdeploy.environment.cells import cell_problems
 from simdeploy.environment.models import Environment, Service, Standby, did_you_mean
+from simdeploy.environment.protection import policy_problems
 from simdeploy.errors import Path, Problem
 
 
@@ -63,6 +64,7 @@ def problems_of(env: Environment) -> list[Problem]:
             add(("actions", machine_action, "on"), message)
     found += cell_problems(env)
     if not found:
+        found += policy_problems(env)
         try:
             loop = " -> ".join([u for u, _ in nx.find_cycle(env.calls)] + [nx.find_cycle(env.calls)[0][0]])
             add(

@@ -10,6 +10,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import TimeOfDay
 from simdeploy.environment.models import Environment, Name, did_you_mean
+from simdeploy.environment.policy import Policy
 from simdeploy.errors import InvalidDocument, Problem
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
@@ -86,7 +87,7 @@ class Scenario(Frozen):
     def finished(self, strategy: str, build: Builder, **fields: Any) -> Plan:
         """The plan of *strategy* with the steps that *build* has collected, and *fields* that only its kind knows."""
         return Plan(
-            environment=build.env,
+            environment=build.env.model_copy(update={"policy": Policy()}),  # a plan is held against its goals
             steps=tuple(build.steps),
             pools=build.pools,
             goals=self.goals,

@@ -27,7 +27,8 @@ class DataRestore(RecoveryScenario):
     store: Name = ""
     """The datastore; by default the only one."""
     noticed: Duration | None = None
-    """Of lose: application, instead of detect: until somebody knows that something wrong is in the store."""
+    """Of lose: application, instead of detect: until somebody knows that something wrong is in the store; by default as the
+    environment's `recovery` says."""
     strategies: Mapping[Name, RecoveryStrategy] = Field(default={"as-it-is": RecoveryStrategy()}, min_length=1)
     """The ways to be protected and to recover that are compared; by default what is there."""
 
@@ -48,7 +49,7 @@ class DataRestore(RecoveryScenario):
     @property
     def notice(self) -> Duration | None:
         """Until somebody knows that the store holds something wrong."""
-        return self.noticed
+        return (self.noticed or self.environment.recovery.noticed) if self.disruption.lose == "application" else None
 
     def problems(self) -> Iterator[Problem]:
         """Every rule of a data restore that is broken."""
@@ -73,8 +74,9 @@ class DataRestore(RecoveryScenario):
             if lost.which != home:
                 message = f"the primary of {self.store!r} is on {home!r}, so that the loss of {lost.which!r} takes no data"
                 yield Problem(("disruption", "which"), f"{message}; drop it, or write scenario: disaster_recovery")
-        if lost.lose == "application" and self.noticed is None:
-            yield Problem((), "nothing says how late what is wrong in the store is noticed; write 'noticed: 30 min'")
+        if lost.lose == "application" and self.notice is None:
+            message = "nothing says how late what is wrong in the store is noticed"
+            yield Problem((), f"{message}; write 'noticed: 30 min' here, or under 'recovery' in the environment")
         if lost.lose != "application" and self.noticed is not None:
             yield Problem(("noticed",), f"lost is the {lost.lose}, which is detected; drop it, or write lose: application")
 

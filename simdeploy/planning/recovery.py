@@ -11,6 +11,7 @@ from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import Duration
 from simdeploy.environment.models import Copy, Environment, Name, Standby, Store
 from simdeploy.environment.models import Recovery as Procedure
+from simdeploy.environment.policy import Lose
 from simdeploy.planning.base import Choice, Scenario
 from simdeploy.units import BytesPerSecond
 
@@ -20,7 +21,7 @@ Way = Literal["restore", "promote"]
 class Disruption(Frozen):
     """What is lost, at a random moment of the copies' schedules."""
 
-    lose: Literal["application", "machine", "zone", "everything"]
+    lose: Lose
     """application: something wrong is written to a store and noticed later; machine, zone: it dies with all that is on it;
     everything: every machine that is not hosted by a provider."""
     which: Name | None = None
@@ -208,12 +209,12 @@ def assess(env: Environment, disruption: Disruption, strategy: RecoveryStrategy,
     taken = {m: [n for n, s in env.services.items() if m in s.on] for m in lost}
     if corrupted is not None:
         taken = {env.instances[primary_of(env, corrupted)][1]: [corrupted]}
-    whole, new = _beside(env, taken, "new", lost)
+    whole, new = beside(env, taken, "new", lost)
     whole, followers, without = _protected(whole, strategy, [s for s in stores if s in env.services], env)
     gone = [
         m for m in followers if disruption.lose == "everything" or (disruption.lose == "zone" and _zone(whole, m) == _zone(env, lost[0]))
     ]
-    whole, further = _beside(whole, {m: [followers[m]] for m in gone}, "new", [*lost, *gone])
+    whole, further = beside(whole, {m: [followers[m]] for m in gone}, "new", [*lost, *gone])
     lost, new = (*lost, *gone), new | further
     absent = [*without, *(i for i, (_, machine) in whole.instances.items() if machine in new.values())]
     cases: dict[str, StoreCase] = {}
@@ -230,7 +231,7 @@ def _zone(env: Environment, machine: str) -> str | None:
     return env.machines[env.machine_index[machine]].zone
 
 
-def _beside(
+def beside(
     env: Environment, taken: Mapping[str, Sequence[str]], suffix: str, lost: Collection[str], zone: str | None = None
 ) -> tuple[Environment, dict[str, str]]:
     """*env* with a new machine for each of those *taken* -> the services on it, in the same cell; (it, old machine -> new one).
@@ -273,7 +274,7 @@ def _protected(
             without += others
         elif not others:
             home = before.instances[primary_of(before, name)][1]
-            env, made = _beside(env, {home: [name]}, "standby", (), _standby_zone(before, strategy.standby_zone, home))
+            env, made = beside(env, {home: [name]}, "standby", (), _standby_zone(before, strategy.standby_zone, home))
             followers[made[home]] = name
     return env, followers, without
 

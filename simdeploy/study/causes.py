@@ -16,7 +16,9 @@ from simdeploy.simulation.sampler import Means, Stream
 from simdeploy.units import format_s
 
 MOVED = ("downtime_s", "failed_requests", "lost_capacity")
-"""What may be explained: downtime where it fails most of the requests that fail, else failed requests, else lost capacity."""
+"""What a plan's cost may be: downtime where it fails most of the requests that fail, else failed requests, else lost capacity."""
+EXPLAINED = (*MOVED, "rto_s")
+"""What may be explained."""
 NAMED = 2
 """How many actions are named at most."""
 
@@ -64,23 +66,33 @@ def cause_of(plan: Plan) -> Cause:
     metric = next((m for m in chosen if now[m] > 1e-9), None)
     if metric is None:
         return Cause(None, 0.0, (), "It costs no downtime, no failed request and no capacity.")
+    culprits = culprits_of(plan, metric)
+    return Cause(metric, now[metric], tuple(culprits), _sentence(metric, now[metric], culprits))
+
+
+def culprits_of(plan: Plan, metric: str) -> list[Culprit]:
+    """The actions whose halving saves something of *metric*, one of EXPLAINED, the one that saves most first.
+
+    None where the run without luck does not have it.
+    """
+    engine = Engine(plan)
+    now = _costs(engine, frozenset())[metric]
     culprits = []
     for (service, action), steps in _actions(plan).items():
         machines = tuple(dict.fromkeys(_machine(plan, i) for i in steps))
-        saved = now[metric] - _costs(engine, frozenset(steps))[metric]
+        saved = now - _costs(engine, frozenset(steps))[metric]
         culprits.append(Culprit(action, service, machines, tuple(plan.steps[i].id for i in steps), saved))
     for what, service, quicker in (*_quicker_checks(plan), *_shorter_holds(plan), *_quicker_replays(plan)):
-        saved = now[metric] - _costs(Engine(quicker), frozenset())[metric]
+        saved = now - _costs(Engine(quicker), frozenset())[metric]
         culprits.append(Culprit(what, service, plan.environment.services[service].on, (), saved))
-    culprits = sorted((c for c in culprits if c.saved > 1e-6 * now[metric]), key=lambda c: -c.saved)
-    return Cause(metric, now[metric], tuple(culprits), _sentence(metric, now[metric], culprits))
+    return sorted((c for c in culprits if c.saved > 1e-6 * now), key=lambda c: -c.saved)
 
 
 def _costs(engine: Engine, halved: frozenset[int]) -> dict[str, float]:
     """What the run without luck costs with some steps at half their duration."""
     draws = _Halved(engine.plan, engine.names, halved)
     values = metrics_of(engine.plan, engine.book, list(engine.runs(draws)), [draws.phases(0)])
-    return {m: float(values[m][0]) for m in MOVED}
+    return {m: float(values[m][0]) for m in EXPLAINED}
 
 
 def _quicker_checks(plan: Plan) -> Iterator[tuple[str, str, Plan]]:

@@ -1,0 +1,68 @@
+"""Whether what the policy promises can be kept by a standby that is there to keep it: it must not share its primary's fate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simdeploy.environment.models import Backup, Copy, Environment, LogArchive, Service, Standby, in_short
+from simdeploy.errors import Path, Problem
+from simdeploy.units import format_s
+
+
+def policy_problems(env: Environment) -> Iterator[Problem]:
+    """Every standby that the policy counts on and that is lost with its primary. Names of machines must be sound.
+
+    A standby that is not behind by more than the RPO of a zone could keep it, if it stood elsewhere. Where all of them stand
+    in the zone of their primary, and no backup or archive keeps the RPO either, the file contradicts itself.
+    """
+    rpo_s = env.policy.zone.rpo_s
+    if rpo_s is None:
+        return
+    boxes = {m.name: m for m in env.machines}
+    for name, service in env.services.items():
+        copies = service.store.copies if service.store else ()
+        j = next((j for j, copy in enumerate(copies) if isinstance(copy, Standby) and copy.lag_s <= rpo_s), None)
+        home = _home(env, service)
+        zone = boxes[home].zone
+        if j is None or zone is None or any(boxes[m].hosted or boxes[m].zone != zone for m in service.on):
+            continue
+        if _kept(env, copies, zone, rpo_s) < env.policy.share - 1e-9:
+            others = [m for m in service.on if m != home]
+            beside = f"{in_short(others)} {'stands' if len(others) == 1 else 'stand'} in zone {zone} as its primary on {home} does"
+            elsewhere = sorted({m.zone for m in env.machines if m.zone not in (None, zone) and not m.hosted})
+            another = f"another zone ({in_short([str(z) for z in elsewhere])})" if elsewhere else "another zone"
+            rule = f"the loss of that zone loses both, and the policy's rpo of a zone is {format_s(rpo_s)}"
+            way_out = f"put one in {another}, add a log_archive that is kept elsewhere, or change policy.zone.rpo"
+            where: Path = ("services", name, "store", "copies", j)
+            yield Problem(where, f"the standby of {name!r} cannot help: {beside}; {rule}: {way_out}")
+
+
+def _home(env: Environment, service: Service) -> str:
+    """The machine of the primary at the start: the stated one, else the first in the list of machines."""
+    order = {m.name: i for i, m in enumerate(env.machines)}
+    return service.leader or min(service.on, key=lambda m: order[m])
+
+
+def _kept(env: Environment, copies: tuple[Copy, ...], zone: str, rpo_s: float) -> float:
+    """In what share of the moments the backups and archives that survive the loss of *zone* keep *rpo_s*."""
+    left = [c for c in copies if not isinstance(c, Standby) and not _dies(env, c, zone)]
+    if not any(isinstance(c, Backup) for c in left):  # a log goes on from a backup
+        return 0.0
+    missed = 1.0
+    for copy in left:
+        shortest_s, period_s = _exposure(copy)
+        missed *= 1 - min(1.0, max(0.0, (rpo_s - shortest_s) / period_s))
+    return 1 - missed
+
+
+def _exposure(copy: Copy) -> tuple[float, float]:
+    """(a, b) of a copy whose exposure at a random moment is uniform from a to a + b [s]."""
+    if isinstance(copy, Backup):
+        return (copy.takes_s if copy.consistent_at == "start" else 0.0), copy.every_s
+    assert isinstance(copy, LogArchive)
+    return copy.ships_in_s, copy.closes_every_s or float("inf")
+
+
+def _dies(env: Environment, copy: Backup | LogArchive, zone: str) -> bool:
+    """Whether *copy* is kept where the loss of *zone* reaches it."""
+    return copy.zone == zone or any(m.name == copy.on and m.zone == zone and not m.hosted for m in env.machines)
