@@ -132,7 +132,8 @@ def spoilt_file(number: int, folder: pathlib.Path) -> pathlib.Path:
             (folder / path.name).write_bytes(path.read_bytes())
     text = spoilt(luck, original.read_text(encoding="utf-8"), luck.choice(FILES).read_text(encoding="utf-8"))
     (folder / original.name).write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    scenarios = [p for p in FILES if p.parent == original.parent and p.name.startswith("upgrade")]
+    beside = [p for p in FILES if p.parent == original.parent]
+    scenarios = [p for p in beside if p.name.startswith("upgrade")] or [p for p in beside if "environment" not in p.name]
     return folder / (luck.choice(scenarios).name if luck.random() < 0.4 else original.name)
 
 

@@ -160,6 +160,14 @@ DISASTER: Mapping[str, Figures] = {
     "production": back(RESTORED + 2000 + 30 + 20, RESTORED + 2000 + 30 + 20),  # the standby comes back after that
 }
 
+PROCEDURE: Mapping[str, Figures] = {
+    place: {
+        "look-first": {"downtime_s": 60 + 300 + 30, "rto_s": 60 + 300 + 30, "makespan_s": 390},
+        "restart-first": {"downtime_s": 60 + 30, "rto_s": 60 + 30, "makespan_s": 390},
+    }
+    for place in PLACES
+}
+
 BY_HAND: Mapping[str, Mapping[str, Figures]] = {
     "upgrade": UPGRADE,
     "monitoring-deployment": MONITORING,
@@ -167,6 +175,7 @@ BY_HAND: Mapping[str, Mapping[str, Figures]] = {
     "scale-out": SCALE_OUT,
     "data-restore": DATA_RESTORE,
     "disaster-recovery": DISASTER,
+    "procedure": PROCEDURE,
 }
 BOTH = list(itertools.product(BY_HAND, PLACES))
 
