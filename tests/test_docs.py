@@ -19,7 +19,19 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Corruption, Crash, Plan, Release, Start
 from simdeploy.plan.steps import Gate, Judge, Step
-from simdeploy.planning import base, data_restore, disaster, fresh, monitoring, procedure, recovery, scale_out, scenario
+from simdeploy.planning import (
+    base,
+    compute_restore,
+    data_restore,
+    disaster,
+    fresh,
+    monitoring,
+    procedure,
+    recovery,
+    replacement,
+    scale_out,
+    scenario,
+)
 from simdeploy.planning.kinds import KINDS
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.starter import TEMPLATES, write_starter
@@ -44,6 +56,8 @@ DESCRIBED: dict[str, type[BaseModel]] = {
     "Procedure": procedure.Procedure, "Procedure strategy": procedure.ProcedureStrategy,
     "Procedure step": procedure.ProcedureStep, "Known crash": procedure.KnownCrash,
     "Scale-out": scale_out.ScaleOut, "Scale-out strategy": scale_out.ScaleOutStrategy,
+    "Machine replacement": replacement.MachineReplacement, "Replacement strategy": replacement.ReplacementStrategy,
+    "Compute restore": compute_restore.ComputeRestore, "Restore strategy": compute_restore.RestoreStrategy,
 }  # fmt: skip
 """Heading in files.md -> the model whose keys its table lists."""
 
@@ -110,6 +124,7 @@ def test_no_model_of_the_files_is_left_out():
     # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade;
     # both recoveries have the keys of a recovery
     alike = {demand.DailyLevel, models.Input, base.Choice, monitoring.MonitoringDeployment, recovery.RecoveryScenario}
+    alike |= {replacement.Replacing, replacement.OnMachines}
     found -= {Plan, Step, Start, Crash, Judge, Gate}  # what makers make stands in the other page
     assert found - {models.Frozen} - alike == set(DESCRIBED.values())
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from simdeploy.cli import main
 from simdeploy.errors import FileError, PlanError
 from simdeploy.plan.plan import Plan
+from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plan, build_plans
 from simdeploy.planning.loading import load
 from simdeploy.planning.scenario import Upgrade
@@ -133,7 +134,8 @@ def spoilt_file(number: int, folder: pathlib.Path) -> pathlib.Path:
     text = spoilt(luck, original.read_text(encoding="utf-8"), luck.choice(FILES).read_text(encoding="utf-8"))
     (folder / original.name).write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     beside = [p for p in FILES if p.parent == original.parent]
-    scenarios = [p for p in beside if p.name.startswith("upgrade")] or [p for p in beside if "environment" not in p.name]
+    scenarios = [p for p in beside if p.name.startswith(("upgrade", "machine", "compute"))]
+    scenarios = scenarios or [p for p in beside if "environment" not in p.name]
     return folder / (luck.choice(scenarios).name if luck.random() < 0.4 else original.name)
 
 
@@ -142,7 +144,7 @@ def survives(path: pathlib.Path) -> bool:
     began = time.perf_counter()
     try:
         loaded = load(path)
-        if isinstance(loaded, Upgrade):
+        if isinstance(loaded, Scenario):
             loaded.warnings()
             build_plans(loaded)
         sound = True

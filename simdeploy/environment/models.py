@@ -240,6 +240,7 @@ class Store(Frozen):
 
 TAKING = ("drain", "await_idle", "stop")
 CHANGING = ("install", "configure")
+PREPARING = ("prerequisites",)
 GIVING = ("start", "undrain", "await_healthy")
 ActionName = Literal[
     "weigh", "drain", "await_idle", "stop", "install", "configure", "start", "undrain", "await_healthy", "switch", "hand_over",

@@ -121,30 +121,41 @@ class Builder:
         return f"{service}@{stated}" if stated else self.env.members(service)[0]
 
     def new_machines(self, instances: Sequence[str]) -> dict[str, str]:
-        """For each of *instances* one like it on a new machine beside its own, in the same cell, absent until a step allocates it."""
-        names: list[str] = []
+        """For each of *instances* one like it on a new machine beside its own, in the same cell, absent until a step allocates it.
+
+        Those that share a machine share the new one.
+        """
+        beside: dict[str, str] = {}
         taken = {m.name for m in self.env.machines}
         for _, machine in (self.env.instances[i] for i in instances):
-            name = f"{machine[:59]}-new"
-            while name in taken:
-                name = f"n{name[:62]}"
-            taken.add(name)
-            names.append(name)
+            if machine not in beside:
+                name = f"{machine[:59]}-new"
+                while name in taken:
+                    name = f"n{name[:62]}"
+                taken.add(name)
+                beside[machine] = name
+        names = [beside[self.env.instances[i][1]] for i in instances]
         return dict(zip(instances, self.add_machines([*zip(instances, names, strict=True)]), strict=True))
 
     def add_machines(self, wanted: Sequence[tuple[str, str]]) -> list[str]:
-        """For each (instance, name) one like it on a new machine of that name, in the same cell, absent until a step allocates it."""
+        """For each (instance, name) one like it on a new machine of that name, in the same cell, absent until a step allocates it.
+
+        What has the same name shares a machine.
+        """
         machines, services, cells = list(self.env.machines), dict(self.env.services), dict(self.env.cells)
         made: list[str] = []
+        added: set[str] = set()
         for instance, name in wanted:
             service, machine = self.env.instances[instance]
-            old = self.env.machines[self.env.machine_index[machine]]
-            machines.append(old.model_copy(update={"name": name}))
             services[service] = services[service].model_copy(update={"on": (*services[service].on, name)})
+            made.append(f"{service}@{name}")
+            if name in added:
+                continue
+            added.add(name)
+            machines.append(self.env.machines[self.env.machine_index[machine]].model_copy(update={"name": name}))
             if machine in self.env.cell_of:
                 cell = self.env.cell_of[machine]
                 cells[cell] = cells[cell].model_copy(update={"on": (*cells[cell].on, name)})
-            made.append(f"{service}@{name}")
         self.env = self.env.model_copy(update={"machines": tuple(machines), "services": services, "cells": cells})
         self.absent += made
         return made

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 from simdeploy.environment.models import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
-from simdeploy.planning import data_restore, disaster, fresh, procedure, scale_out, upgrade
+from simdeploy.planning import compute_restore, data_restore, disaster, fresh, procedure, replacement, scale_out, upgrade
 from simdeploy.planning.base import Scenario
+from simdeploy.planning.compute_restore import ComputeRestore
 from simdeploy.planning.data_restore import DataRestore
 from simdeploy.planning.disaster import DisasterRecovery
 from simdeploy.planning.fresh import FreshDeployment
 from simdeploy.planning.monitoring import MonitoringDeployment
 from simdeploy.planning.procedure import Procedure
+from simdeploy.planning.replacement import MachineReplacement
 from simdeploy.planning.scale_out import ScaleOut
 from simdeploy.planning.scenario import Upgrade
 
@@ -55,10 +57,22 @@ KINDS: dict[str, Kind] = {
         MonitoringDeployment,
         upgrade.plan,
         "other builds of what watches; before, with or after the code",
-        ("downtime_s", "failed_requests", "blind_s", "unchecked_s", "makespan_s", "success"),
+        ("blind_s", "unchecked_s", "downtime_s", "failed_requests", "makespan_s", "success"),
     ),
     "data_restore": Kind(
         DataRestore, data_restore.plan, "a store that is lost or holds something wrong comes back from its copies", LOSSES
+    ),
+    "compute_restore": Kind(
+        ComputeRestore,
+        compute_restore.plan,
+        "new machines with new code, beside the old ones or after their loss",
+        ("rto_s", "downtime_s", "failed_requests", "lost_capacity", "makespan_s", "machine_hours", "success"),
+    ),
+    "machine_replacement": Kind(
+        MachineReplacement,
+        replacement.plan,
+        "new machines that run the same, one by one or in batches",
+        ("downtime_s", "failed_requests", "lost_capacity", "makespan_s", "single_fault_s", "machine_hours", "success"),
     ),
     "disaster_recovery": Kind(DisasterRecovery, disaster.plan, "a machine, a zone or everything is lost and comes back elsewhere", LOSSES),
     "procedure": Kind(Procedure, procedure.plan, "steps of one's own, one after the other or side by side", LOSSES),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import networkx as nx
 
 from simdeploy.environment.durations import ZERO, Distribution
-from simdeploy.environment.models import CHANGING, GIVING, TAKING, Action, HealthCheck
+from simdeploy.environment.models import CHANGING, GIVING, PREPARING, TAKING, Action, HealthCheck
 from simdeploy.plan.steps import Step
 from simdeploy.planning.builder import Builder
 from simdeploy.planning.partition import Partition
@@ -29,6 +29,10 @@ class Move(NamedTuple):
     """None: the wait for the health check."""
     begin: Effects
     end: Effects
+    phase: str = ""
+    """The first part of its step's id; by default that of its lane."""
+    slowed: str | None = None
+    """The instance that it slows instead of its target."""
 
 
 def lane(
@@ -136,6 +140,68 @@ def hand_over(build: Builder, leaving: str, to: str, after: Sequence[str], needs
     return build.recipe_step(f"{build.phase('code')}/{leaving}/hand_over", recipe, leaving, machine, **fields)
 
 
+def machine_in(
+    build: Builder,
+    instances: Sequence[str],
+    after: Sequence[str],
+    *,
+    spare: bool = False,
+    needs: tuple[str, ...] = (),
+    restored: Collection[str] = (),
+) -> list[Step]:
+    """A new machine: allocated, or taken from the *spare* ones, then all *instances* on it made and started, callees first.
+
+    An instance of a datastore gets its data after its code, by `seed`, or by `restore` if it is one of those *restored*.
+    What has no recipe serves when all that comes before it is done.
+    """
+    take = ("take", Action(duration=ZERO)) if spare else ("allocate", build.env.actions["allocate"])
+    moves = [Move(instances[0], *take, [], [("out", i) for i in instances], "allocate")]
+    for instance in reversed(_callers_first(build, list(instances))):
+        moves += _made(build, instance, "restore" if instance in restored else "seed")
+        back = [move._replace(phase=_phase(build, instance)) for move in _ways_back(build, instance, Partition(), moves)]
+        moves += back
+    return _needing(needs, chained(build, moves, after))
+
+
+def machine_out(build: Builder, instances: Sequence[str], after: Sequence[str], *, needs: tuple[str, ...] = ()) -> list[Step]:
+    """All *instances* on a machine leave, callers first, and it is given back; what has no recipe to leave goes with it."""
+    recipe = build.env.actions.get("release", Action(duration=ZERO))
+    given_back = Move(instances[0], "release", recipe, [], [("remove", i) for i in instances], "allocate")
+    moves: list[Move] = []
+    for instance in _callers_first(build, list(instances)):
+        out = _ways_out(build, instance, _gentle(build, instance), [given_back])
+        moves += [move._replace(phase=_phase(build, instance)) for move in out]
+    return _needing(needs, chained(build, [*moves, given_back], after))
+
+
+def machine_back(build: Builder, instances: Sequence[str], after: Sequence[str]) -> list[Step]:
+    """All *instances* on a machine that was not given back start again, callees first."""
+    moves: list[Move] = []
+    for instance in reversed(_callers_first(build, list(instances))):
+        bare = Move(instance, "return", Action(duration=ZERO), [], [])
+        back = _ways_back(build, instance, Partition(), [bare]) or [bare]
+        moves += [move._replace(phase=_phase(build, instance)) for move in back]
+    return chained(build, moves, after)
+
+
+def _made(build: Builder, instance: str, data: str) -> list[Move]:
+    """What is done on a new machine before *instance* starts there."""
+    service = build.env.instances[instance][0]
+    spec, phase = build.env.services[service], _phase(build, instance)
+    moves = [Move(instance, a, spec.actions[a], [], [], phase) for a in (*PREPARING, *CHANGING) if a in spec.actions]
+    if spec.role != "datastore":
+        for move in (m for m in moves if m.action == "install"):
+            move.end.append(("version", instance, build.versions[service]))
+        return moves
+    primary = build.leaders.get(service, build.leader(service)) if data == "seed" else None
+    end: Effects = [("restore", service)] if data == "restore" else []
+    return [*moves, Move(instance, data, spec.actions[data], [], end, "data", primary)]  # type: ignore[index]  # an action of a datastore
+
+
+def _phase(build: Builder, instance: str) -> str:
+    return {"monitoring": "monitoring", "datastore": "data"}.get(build.env.services[build.env.instances[instance][0]].role, "code")
+
+
 def chained(
     build: Builder,
     moves: Sequence[Move],
@@ -156,7 +222,8 @@ def chained(
         times = sum((m.recipe.times if m.recipe else 1) for m in moves if (m.target, m.action) == name)
         for k in range(1, (move.recipe.times if move.recipe else 1) + 1):
             counts[name] = counts.get(name, 0) + 1
-            first = build.phase(PHASES[move.action]) if move.action in PHASES else phase if own in (None, move.target) else beside
+            named = move.phase or PHASES.get(move.action, "")
+            first = build.phase(named) if named else phase if own in (None, move.target) else beside
             step_id = f"{first}/{move.target}/{move.action}" + (f"#{counts[name]}" if times > 1 else "")
             needs = (*(start_needs if move.action in ("seed", "start") else ()), *([lane[-1].id] if lane else []))
             fields: dict[str, Any] = {"needs": needs, "after": () if lane else tuple(after)}
@@ -165,7 +232,7 @@ def chained(
             machine = build.env.instances[move.target][1]
             if move.recipe is not None:
                 undo = build.section == "rollback" and move.action == "patch"
-                lane.append(build.recipe_step(step_id, move.recipe, move.target, machine, undo=undo, **fields))
+                lane.append(build.recipe_step(step_id, move.recipe, move.target, machine, move.slowed, undo=undo, **fields))
             else:
                 check = build.env.services[move.target.split("@")[0]].health_check
                 lane.append(Step(id=step_id, target=move.target, duration=rise(check), **fields))

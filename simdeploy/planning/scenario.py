@@ -78,7 +78,7 @@ class Upgrade(Scenario):
             return data
         env, to, patch = data["environment"], data.get("to"), data.get("patch")
         to, patch = to if isinstance(to, Mapping) else {}, patch if isinstance(patch, list | tuple) else ()
-        changed = _canonical(env, {name for name in (*to, *patch) if isinstance(name, str) and name in env.services})
+        changed = canonical(env, {name for name in (*to, *patch) if isinstance(name, str) and name in env.services})
         if data.get("strategies") is None:
             given = {name: filled_in({"use": name}, env, to, changed) for name in BUILT_IN}
             return {**data, "strategies": {n: given[n] for n, why_not in _misfits(cls, data, given).items() if why_not is None}}
@@ -133,14 +133,9 @@ class Upgrade(Scenario):
         """
         if strategy.order is not None:
             return strategy.order
-        services, calls = self.environment.services, self.environment.calls
         stopped = self.writers_stopped(strategy)
-        depth: dict[str, int] = {}
-        for name in reversed(list(nx.topological_sort(calls))):
-            depth[name] = 1 + max((depth[c] for c in calls[name]), default=0)
         wanted = [s for s in self.changed if s not in stopped and s not in self.sliced(strategy)]
-        roles = {s: services[s].role for s in wanted}
-        return tuple((s,) for s in sorted(wanted, key=lambda s: (roles[s] != "datastore", depth[s], roles[s] != "monitoring")))
+        return tuple((s,) for s in bottom_up(self.environment, wanted))
 
     def sliced(self, strategy: Strategy) -> tuple[str, ...]:
         """The services that go in vertical slices."""
@@ -152,7 +147,7 @@ class Upgrade(Scenario):
     @property
     def changed(self) -> tuple[str, ...]:
         """The services under `to` and `patch` in canonical order: by their first machine, then by name."""
-        return _canonical(self.environment, {*self.to, *self.patch})
+        return canonical(self.environment, {*self.to, *self.patch})
 
     def partition(self, strategy: Strategy, service: str) -> Partition:
         """How *strategy* partitions *service*, defaults filled in."""
@@ -163,7 +158,7 @@ class Upgrade(Scenario):
 
     def writers(self, store: str) -> tuple[str, ...]:
         """The services that call *store*, in canonical order."""
-        return _canonical(self.environment, (n for n, s in self.environment.services.items() if store in s.calls))
+        return canonical(self.environment, (n for n, s in self.environment.services.items() if store in s.calls))
 
     def writers_stopped(self, strategy: Strategy) -> dict[str, str]:
         """Service -> the store whose offline migration stops it."""
@@ -172,7 +167,16 @@ class Upgrade(Scenario):
         return {w: s for s in stores if self.partition(strategy, s).migration == "offline" for w in self.writers(s)}
 
 
-def _canonical(env: Environment, names: Iterable[str]) -> tuple[str, ...]:
+def bottom_up(env: Environment, names: Sequence[str]) -> list[str]:
+    """*names* of services, datastores first, then each after those it calls, of those monitoring first; equals stay as they are."""
+    depth: dict[str, int] = {}
+    for name in reversed(list(nx.topological_sort(env.calls))):
+        depth[name] = 1 + max((depth[c] for c in env.calls[name]), default=0)
+    roles = {name: env.services[name].role for name in names}
+    return sorted(names, key=lambda s: (roles[s] != "datastore", depth[s], roles[s] != "monitoring"))
+
+
+def canonical(env: Environment, names: Iterable[str]) -> tuple[str, ...]:
     """*names* of services by their first machine, then by name."""
     return tuple(sorted(names, key=lambda n: (min((env.machine_index[m] for m in env.services[n].on), default=-1), n)))
 
