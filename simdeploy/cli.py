@@ -217,7 +217,12 @@ def _robustness(comparison: Comparison, jobs: int | None) -> Robustness | None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
-@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="Which strategy of a scenario, if it has several; a plan has its own.")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    shell_complete=_strategy_names,
+    help="Which strategy of a scenario, if it has several; a plan has its own.",
+)
 @ELSEWHERE
 @_forecasting
 @click.option("--trace", "traced", is_flag=True, help="Print the events of one replication instead.")

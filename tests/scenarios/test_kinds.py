@@ -211,6 +211,14 @@ COMPUTE_RESTORE: Mapping[str, Figures] = {
     ),
 }
 
+PROCEDURE: Mapping[str, Figures] = {
+    place: {
+        "look-first": {"downtime_s": 60 + 300 + 30, "rto_s": 60 + 300 + 30, "makespan_s": 390},
+        "restart-first": {"downtime_s": 60 + 30, "rto_s": 60 + 30, "makespan_s": 390},
+    }
+    for place in PLACES
+}
+
 BY_HAND: Mapping[str, Mapping[str, Figures]] = {
     "upgrade": UPGRADE,
     "monitoring-deployment": MONITORING,
@@ -220,6 +228,7 @@ BY_HAND: Mapping[str, Mapping[str, Figures]] = {
     "machine-replacement": REPLACEMENT,
     "compute-restore": COMPUTE_RESTORE,
     "disaster-recovery": DISASTER,
+    "procedure": PROCEDURE,
 }
 BOTH = list(itertools.product(BY_HAND, PLACES))
 
