@@ -217,7 +217,12 @@ def _robustness(comparison: Comparison, jobs: int | None) -> Robustness | None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
-@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="Which strategy of a scenario; a plan has its own.")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    shell_complete=_strategy_names,
+    help="Which strategy of a scenario, if it has several; a plan has its own.",
+)
 @ELSEWHERE
 @_forecasting
 @click.option("--trace", "traced", is_flag=True, help="Print the events of one replication instead.")
@@ -260,11 +265,11 @@ def simulate(
 @main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
 @ELSEWHERE
-@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, required=True, help="Which strategy.")
+@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="Which strategy, if there are several.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="The file to write; by default standard output."
 )
-def plan(scenario: pathlib.Path, strategy: str, environment: pathlib.Path | None, output: pathlib.Path | None) -> None:
+def plan(scenario: pathlib.Path, strategy: str | None, environment: pathlib.Path | None, output: pathlib.Path | None) -> None:
     """Write the plan of one strategy as JSON."""
     built = _plan(scenario, strategy, environment)
     if output is None:
@@ -404,11 +409,11 @@ def _plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | 
         except (PlanError, UnicodeDecodeError) as error:
             raise PlanError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
     scenario = load_scenario(file, environment)
-    if strategy is None:
+    if strategy is None and len(scenario.strategies) > 1:
         raise StudyError(
             f"{str(file)!r} has {len(scenario.strategies)} strategies; name one with --strategy: {', '.join(scenario.strategies)}"
         )
-    return build_plan(scenario, strategy)
+    return build_plan(scenario, strategy or next(iter(scenario.strategies)))
 
 
 def _print(table: Table) -> None:

@@ -46,7 +46,7 @@ PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) 
 DESCRIBED: dict[str, type[BaseModel]] = {
     "Environment": models.Environment, "Machine": models.Machine, "Cell": models.Cell, "Demand": demand.Demand, "Level": demand.Level,
     "Service": models.Service, "Call": models.Call, "Health check": models.HealthCheck, "Election": models.Election,
-    "Store": models.Store, "Backup": models.Backup, "Log archive": models.LogArchive, "Standby": models.Standby,
+    "Store": stores.Store, "Backup": stores.Backup, "Log archive": stores.LogArchive, "Standby": stores.Standby,
     "Recovery": models.Recovery, "Policy": policy.Policy, "Objective": policy.Objective,
     "Action": models.Action, "Artefact": models.Artefact,
     "Release": scenario.Release, "Check": scenario.Check, "Checkpoint": scenario.Checkpoint,

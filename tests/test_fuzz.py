@@ -23,6 +23,7 @@ from simdeploy.planning.scenario import Upgrade
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = [p for p in (*sorted((ROOT / "scenarios").iterdir()), ROOT / "simdeploy" / "templates") if p.is_dir()]
 FILES = [p for folder in FOLDERS for p in sorted(folder.glob("*.yaml"))]
+SCENARIOS = [p for p in FILES if re.search("^scenario:", p.read_text(encoding="utf-8"), re.MULTILINE)]
 LONGEST_S = 5.0
 """That one file may take on a busy machine; each takes some hundredths of a second."""
 
@@ -133,7 +134,7 @@ def spoilt_file(number: int, folder: pathlib.Path) -> pathlib.Path:
             (folder / path.name).write_bytes(path.read_bytes())
     text = spoilt(luck, original.read_text(encoding="utf-8"), luck.choice(FILES).read_text(encoding="utf-8"))
     (folder / original.name).write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-    scenarios = [p for p in FILES if p.parent == original.parent and p.name.startswith(("upgrade", "machine", "compute"))]
+    scenarios = [p for p in SCENARIOS if p.parent == original.parent] or [original]
     return folder / (luck.choice(scenarios).name if luck.random() < 0.4 else original.name)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from simdeploy.environment.models import Environment, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import Problem
 
 

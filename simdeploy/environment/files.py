@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from simdeploy.environment.loading import Document, shown
-from simdeploy.environment.models import NAME, Environment, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import NAME, did_you_mean
 from simdeploy.errors import FileError
 
 WHOLE = frozenset({"demand", "duration", "retry_delay", "hold", "calls", "accepts", "health_check", "cells"})

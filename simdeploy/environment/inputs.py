@@ -9,7 +9,8 @@ from typing import Any
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import Demand
 from simdeploy.environment.durations import Distribution
-from simdeploy.environment.models import Environment, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.units import format_s
 

@@ -5,55 +5,24 @@ Keys of the YAML carry no unit, their values do (`capacity: 300 req/s`); the Pyt
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import networkx as nx
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
 
 from simdeploy.environment.base import Frozen
-from simdeploy.environment.demand import Demand, TimeOfDay
+from simdeploy.environment.demand import Demand
 from simdeploy.environment.durations import ZERO, Duration
+from simdeploy.environment.names import Name, Version
 from simdeploy.environment.policy import Policy
+from simdeploy.environment.stores import Store
 from simdeploy.errors import InvalidDocument
 from simdeploy.tables import html_table
-from simdeploy.units import Bytes, BytesPerSecond, Fraction, PerSecond, Seconds
+from simdeploy.units import Fraction, PerSecond, Seconds
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-
-def _name(value: Any) -> Any:
-    if isinstance(value, str) and not NAME.fullmatch(value):
-        rule = "a name has letters, digits, '.', '_' and '-', starts with a letter or digit and has at most 63 characters"
-        raise PydanticCustomError("name", "{value} is no name: {rule}", {"value": repr(value)[:80], "rule": rule})
-    return value
-
-
-def _version(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Name = Annotated[str, BeforeValidator(_name, json_schema_input_type=Annotated[str, Field(pattern=f"^{NAME.pattern}$")])]
-Version = Annotated[str, BeforeValidator(_version, json_schema_input_type=str | float)]
 Role = Literal["stateless", "leader_elected", "quorum", "datastore", "monitoring"]
-
-
-def did_you_mean(value: str, known: list[str]) -> str:
-    """The way out for a name that is not there: the nearest known one, else all of them, as far as they fit."""
-    near = difflib.get_close_matches(value[:80], known[:2000], n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"there are {in_short(known)}" if known else "there are none"
-
-
-def in_short(names: Sequence[str]) -> str:
-    """*names* for a message: 'a, b, c', of more than eight the first ones and how many more there are."""
-    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:8])} and {len(names) - 8} more"
 
 
 class Machine(Frozen):
@@ -157,86 +126,6 @@ class Action(Frozen):
     """How often it is done in a row (a backfill in chunks)."""
     capacity_left: Fraction = 1.0
     """Share of its capacity that the instance keeps while the action runs; 0 = a lock."""
-
-
-class Backup(Frozen):
-    """A copy that is made every so often."""
-
-    kind: Literal["backup"]
-    """A copy that is made every so often."""
-    every_s: Seconds = Field(alias="every", gt=0)
-    """From one begin to the next."""
-    takes_s: Seconds = Field(alias="takes")
-    """From its begin to its end."""
-    begins_at_s: TimeOfDay | None = Field(default=None, alias="begins_at")
-    """When one of them begins on the day on which a plan starts; by default at a random moment of its period."""
-    consistent_at: Literal["start", "end"] = "start"
-    """The moment whose state it holds: of a dump its start, of a base backup its end."""
-    on: Name | None = None
-    """The machine on which it is kept, and with which it is lost; by default out of every disaster's reach."""
-    zone: Name | None = None
-    """The zone in which it is kept: it is lost when all machines of the zone are; by default out of every disaster's reach."""
-
-
-class LogArchive(Frozen):
-    """Log segments that are shipped away."""
-
-    kind: Literal["log_archive"]
-    """Log segments that are shipped away."""
-    closes_every_s: Seconds | None = Field(default=None, alias="closes_every")
-    """The archive time-out. Without it a quiet store closes no segment, so its exposure has no bound."""
-    ships_in_s: Seconds = Field(alias="ships_in")
-    """From the end of a segment until it is away."""
-    on: Name | None = None
-    """The machine on which it is kept, and with which it is lost; by default out of every disaster's reach."""
-    zone: Name | None = None
-    """The zone in which it is kept: it is lost when all machines of the zone are; by default out of every disaster's reach."""
-
-
-class Standby(Frozen):
-    """The other instances of the store follow the primary."""
-
-    kind: Literal["standby"]
-    """The other instances follow the primary."""
-    lag_s: Seconds = Field(default=0.0, alias="lag")
-    """How far they are behind; 0 = synchronous."""
-    delay_s: Seconds = Field(default=0.0, alias="delay")
-    """How long after a write they apply it, on purpose: what is noticed to be wrong before then can be left out."""
-
-
-Copy = Annotated[Backup | LogArchive | Standby, Field(discriminator="kind")]
-
-
-class Store(Frozen):
-    """What a datastore holds and how it is protected."""
-
-    size_bytes: Bytes = Field(default=0.0, alias="size")
-    """What it holds."""
-    writes_per_s: PerSecond | None = Field(default=None, alias="writes")
-    """Acknowledged writes; by default one for each request served."""
-    restore_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="restore_rate", gt=0)
-    """How fast a copy of it is read back."""
-    log_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="log_rate")
-    """How much log it writes, on average."""
-    replay_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="replay_rate", gt=0)
-    """How fast its log is replayed."""
-    copies: tuple[Copy, ...] = ()
-    """How it is protected."""
-
-    @property
-    def mean_replay_s(self) -> float:
-        """How long the log is replayed after a restore, in the mean over its copies' schedules [s]; 0 where the rates are not stated.
-
-        An archive is replayed from the newest backup on, T/2 + d old (one that is consistent at its end T/2), up to its own
-        exposure s + a/2. A delayed standby has its delay to replay. The longer of the two counts.
-        """
-        if self.log_bytes_per_s is None or self.replay_bytes_per_s is None:
-            return 0.0
-        backups = [c.every_s / 2 + (c.takes_s if c.consistent_at == "start" else 0.0) for c in self.copies if isinstance(c, Backup)]
-        archives = [c.ships_in_s + c.closes_every_s / 2 for c in self.copies if isinstance(c, LogArchive) and c.closes_every_s is not None]
-        log_s = min(backups) - min(archives) if backups and archives else 0.0
-        delays = [c.delay_s for c in self.copies if isinstance(c, Standby)]
-        return max(log_s, *delays, 0.0) * self.log_bytes_per_s / self.replay_bytes_per_s
 
 
 TAKING = ("drain", "await_idle", "stop")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simdeploy.environment.models import Backup, Copy, Environment, LogArchive, Service, Standby, in_short
+from simdeploy.environment.models import Environment, Service
+from simdeploy.environment.names import in_short
+from simdeploy.environment.stores import Backup, Copy, LogArchive, Standby
 from simdeploy.errors import Path, Problem
 from simdeploy.units import format_s
 

@@ -7,8 +7,10 @@ from typing import Any
 import networkx as nx
 
 from simdeploy.environment.cells import cell_problems
-from simdeploy.environment.models import Environment, Service, Standby, did_you_mean
+from simdeploy.environment.models import Environment, Service
+from simdeploy.environment.names import did_you_mean
 from simdeploy.environment.protection import policy_problems
+from simdeploy.environment.stores import Standby
 from simdeploy.errors import Path, Problem
 
 

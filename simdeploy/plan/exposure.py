@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from simdeploy.environment.models import Backup, Copy, LogArchive, Standby, Store
+from simdeploy.environment.stores import Backup, Copy, LogArchive, Standby, Store
 from simdeploy.plan.layout import Fate, Site
 from simdeploy.plan.state import StoreEvent
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
-from simdeploy.environment.models import did_you_mean
+from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import UnitError
 from simdeploy.plan.metrics import METRICS
 from simdeploy.units import FRACTION, RATE, TIME, parse

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from simdeploy.environment.models import Copy, Environment, Standby
+from simdeploy.environment.models import Environment
+from simdeploy.environment.stores import Copy, Standby
 from simdeploy.plan.effects import Effect
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import ROLLBACK, Step

@@ -17,7 +17,8 @@ from pydantic import ValidationError, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, fixed
-from simdeploy.environment.models import Environment, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import InvalidDocument, PlanError
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal

@@ -38,7 +38,7 @@ class Order(NamedTuple):
     room: list[int]
     """Units of each pool."""
     lane: list[int]
-    """Steps on one target that need each other, directly or not, share a lane."""
+    """Steps that name the same lane share one; of those that name none, steps on one target that need each other, directly or not."""
     watched: dict[int, list[int]]
     """Of each judge: the positions it counts."""
     machine: list[str]
@@ -55,10 +55,14 @@ def order(plan: Plan) -> Order:
     wanted = [() if s.kind == "judge" else tuple(sorted((pools[p], n) for p, n in s.pools)) for s in plan.steps]
     group = [-1 if s.kind == "judge" else groups.setdefault(w, len(groups)) for s, w in zip(plan.steps, wanted, strict=True)]
     same = nx.utils.UnionFind(range(len(plan.steps)))
+    named: dict[str, int] = {}
     for i, step in enumerate(plan.steps):
+        if step.lane:
+            same.union(i, named.setdefault(step.lane, i))
+            continue
         for need in step.needs:
             j = wiring.position[need]
-            if step.target and plan.steps[j].target == step.target:
+            if step.target and plan.steps[j].target == step.target and not plan.steps[j].lane:
                 same.union(i, j)
     return Order(
         plan=plan,

@@ -84,6 +84,9 @@ class Step(Frozen):
     """Guard: at least one of these did not succeed."""
     target: str = ""
     """The instance or service that it affects."""
+    lane: str = ""
+    """The lane that it belongs to, whatever its target: once any of it has begun, a halt lets all of it run to its end. By
+    default steps on one target that need each other are a lane."""
     on: str = ""
     """The machine that executes it; "" = the operator's desk."""
     duration: Duration = ZERO

@@ -9,7 +9,8 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import TimeOfDay
-from simdeploy.environment.models import Environment, Name, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.environment.policy import Policy
 from simdeploy.errors import InvalidDocument, Problem
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, PlainValidator, Tag
 from pydantic_core import PydanticCustomError
 
-from simdeploy.environment.models import Environment, in_short
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import in_short
 from simdeploy.errors import PlanError, Problem
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -80,6 +80,17 @@ class Builder:
         """Take *steps* in, in this order, as steps of the present section."""
         section: dict[str, Any] = {"section": self.section} | ({"round": self.round} if self.section == "forward" else {})
         self.steps += steps if self.section == "main" else [step.model_copy(update=section) for step in steps]
+
+    def add_lanes(self, lanes: Iterable[Sequence[Step]]) -> None:
+        """Take the steps of *lanes* in; one that is about several instances is a lane all the same."""
+        for steps in lanes:
+            several = len({step.target for step in steps}) > 1
+            self.add(*([step.model_copy(update={"lane": steps[0].id}) for step in steps] if several else steps))
+
+    def one_lane(self, first: int) -> None:
+        """Make all steps from the position *first* on one lane: a store with its writers, none of which comes back by itself."""
+        name = self.steps[first].id if self.steps[first:] else ""
+        self.steps[first:] = [step.model_copy(update={"lane": name}) for step in self.steps[first:]]
 
     def fix_versions(self, k: int) -> None:
         """From here on the new versions are those of the k-th fix; what goes with a version goes with its fixes."""

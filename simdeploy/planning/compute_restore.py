@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from simdeploy.environment.durations import ZERO, Duration
-from simdeploy.environment.models import GIVING, Name, Version, did_you_mean
+from simdeploy.environment.models import GIVING
+from simdeploy.environment.names import Name, Version, did_you_mean, in_short
 from simdeploy.errors import Problem
 from simdeploy.plan.plan import Crash, Plan, Start
 from simdeploy.plan.steps import Step
@@ -20,7 +21,6 @@ from simdeploy.planning.replacement import (
     Replacing,
     allocation_problems,
     leading,
-    listed,
     recipes_missing,
     replacing_problems,
 )
@@ -88,7 +88,7 @@ class ComputeRestore(OnMachines):
     def aim(self) -> str:
         """Which machines, with which versions."""
         versions = ", ".join(f"{name} {version}" for name, version in self.to.items())
-        return f"restores {listed(self.chosen)}{' with ' + versions if versions else ''}"
+        return f"restores {in_short(self.chosen)}{' with ' + versions if versions else ''}"
 
     def outline(self, strategy: str) -> str:
         """The stages of *strategy*, or what is lost."""

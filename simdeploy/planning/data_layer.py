@@ -144,9 +144,11 @@ def _offline(build: Builder, store: str, writers: Mapping[str, Partition], barri
         for instance in build.env.members(writer)
     ]
     stopped = tuple([s for s in one.steps if s.action.partition("#")[0] in TAKING][-1].id for one in lanes)
+    first = len(build.steps)
     build.add(*(step for one in lanes for step in one.steps))
     build.batches.append(Batch(build.stage, store, lanes))
     migrated = data_step(build, store, "migrate", (*barrier, *stopped), fatal=True, end=(("schema", store, build.versions[store]),))
+    build.one_lane(first)
     barrier = judge(build, f"data/{store}/judge", store, [one.steps for one in lanes], also=migrated)
     return build.validated(("batch", "tier"), store, barrier)
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from simdeploy.environment.durations import Duration
-from simdeploy.environment.models import Environment, Name, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.errors import Problem
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.recovery import RecoveryScenario, RecoveryStrategy, datastores, primary_of

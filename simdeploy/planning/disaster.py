@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from simdeploy.environment.models import Environment, Name
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import Name
 from simdeploy.errors import Problem
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.recovery import Disruption, RecoveryScenario, RecoveryStrategy

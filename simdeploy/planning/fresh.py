@@ -9,7 +9,8 @@ import networkx as nx
 from pydantic import Field
 
 from simdeploy.environment.durations import ZERO, Duration
-from simdeploy.environment.models import Action, Environment, Name
+from simdeploy.environment.models import Action, Environment
+from simdeploy.environment.names import Name
 from simdeploy.errors import Problem
 from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from simdeploy.environment.models import did_you_mean
+from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.plan import Plan
 from simdeploy.planning import compute_restore, data_restore, disaster, fresh, procedure, replacement, scale_out, upgrade

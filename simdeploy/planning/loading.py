@@ -6,7 +6,8 @@ import pathlib
 
 from simdeploy.environment.files import load_environment
 from simdeploy.environment.loading import Document
-from simdeploy.environment.models import Environment, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import FileError
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import KINDS

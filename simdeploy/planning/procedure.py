@@ -10,7 +10,8 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, Duration
-from simdeploy.environment.models import Environment, Name, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.errors import Path, PlanError, Problem
 from simdeploy.plan.effects import VERBS, Effect
 from simdeploy.plan.plan import Crash, Plan, Start

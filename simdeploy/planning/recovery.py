@@ -9,9 +9,11 @@ from pydantic import Field
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import Duration
-from simdeploy.environment.models import Copy, Environment, Name, Standby, Store
+from simdeploy.environment.models import Environment
 from simdeploy.environment.models import Recovery as Procedure
+from simdeploy.environment.names import Name
 from simdeploy.environment.policy import Lose
+from simdeploy.environment.stores import Copy, Standby, Store
 from simdeploy.planning.base import Choice, Scenario
 from simdeploy.units import BytesPerSecond
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from simdeploy.environment.models import Backup, Copy, Environment, LogArchive, Standby, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import did_you_mean
+from simdeploy.environment.stores import Backup, Copy, LogArchive, Standby
 from simdeploy.errors import Path, Problem
 from simdeploy.planning.recovery import (
     Case,

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from simdeploy.environment.models import Environment, Name, did_you_mean
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import Name, did_you_mean, in_short
 from simdeploy.errors import Path, PlanError, Problem
 from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Of
@@ -17,9 +18,6 @@ from simdeploy.planning.builder import Builder, Failures, Rules
 from simdeploy.planning.partition import LEADS, Partition, prefixed
 from simdeploy.planning.scenario import Stage, bottom_up, canonical
 from simdeploy.planning.swaps import Swapping, add_swaps, handings, take_back
-
-LISTED = 8
-"""How many names a message or a heading lists."""
 
 
 class Replacing(Choice):
@@ -179,7 +177,7 @@ class MachineReplacement(OnMachines):
     @property
     def aim(self) -> str:
         """Which machines are replaced."""
-        return f"replaces {listed(self.chosen)}"
+        return f"replaces {in_short(self.chosen)}"
 
     def outline(self, strategy: str) -> str:
         """The way, and the stages of *strategy*."""
@@ -205,11 +203,6 @@ def leading(env: Environment) -> list[str]:
         for name, service in env.services.items()
         if service.role in LEADS
     ]
-
-
-def listed(names: Sequence[str]) -> str:
-    """*names*, the first of them if they are many."""
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def replacing_problems(scenario: OnMachines, strategy: Replacing, in_place: bool) -> list[Problem]:
@@ -264,7 +257,7 @@ def _order_problems(scenario: OnMachines, strategy: Replacing) -> Iterator[Probl
         on = {m for s in seen for m in env.services[s].on}
         missing = [m for m in scenario.chosen if m not in on]
         if missing:
-            yield Problem(("order",), f"{listed(missing)} would never go: no stage names a service that runs there; add one")
+            yield Problem(("order",), f"{in_short(missing)} would never go: no stage names a service that runs there; add one")
 
 
 def _recipe_problems(scenario: OnMachines, strategy: Replacing) -> Iterator[Problem]:

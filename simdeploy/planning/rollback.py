@@ -111,7 +111,7 @@ def _half_done(build: Builder, batches: Sequence[Sequence[Touched]]) -> Barrier:
         build.round = one.round
         lanes.append(_renamed(_renewed(build, one) if one.lane.new is not None else _resumed(build, one), "out-"))
     build.round = 0
-    build.add(*itertools.chain(*lanes))
+    build.add_lanes(lanes)
     return judge(build, "rollback/out/judge", "out", lanes, size=max(map(len, batches))) if lanes else ()
 
 
@@ -163,7 +163,7 @@ def _batch_back(build: Builder, batch: Sequence[Touched], heirs: dict[str, Lane]
         steps = _replaced_back(build, one, heirs, barrier) if one.lane.new is not None else _lane_back(build, one, heirs, barrier)
         lanes += [steps] if steps else []
     build.round = 0
-    build.add(*itertools.chain(*lanes))
+    build.add_lanes(lanes)
     return lanes
 
 
@@ -230,10 +230,12 @@ def _writers_back(build: Builder, store: str, batch: Sequence[Touched], barrier:
             stopped.append([s.id for s in done if _base(s) in TAKING][-1])
             back.append([s.model_copy(update=one.done) for s in done])
     build.round = 0
+    first = len(build.steps)
     build.add(*(s for steps in back for s in steps))
     if undo:
         began = data_layer.steps_of(build, store, "migrate")
         data_layer.undo(build, store, "migrate", (*barrier, *stopped), began, (("schema", store, build.versions[store]),))
+    build.one_lane(first)
     return back
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import networkx as nx
 from pydantic import Discriminator, Field, Tag
 
-from simdeploy.environment.models import TAKING, Environment, Name, did_you_mean
+from simdeploy.environment.models import TAKING, Environment
+from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.errors import Path, PlanError, Problem
 from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Judge, Step

@@ -9,7 +9,8 @@ import networkx as nx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from simdeploy.environment.durations import Duration
-from simdeploy.environment.models import Environment, Name, Version, did_you_mean, in_short
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import Name, Version, did_you_mean, in_short
 from simdeploy.errors import InvalidDocument, Path, Problem
 from simdeploy.plan.plan import Release
 from simdeploy.plan.steps import Of

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simdeploy.environment.models import Environment, Name, did_you_mean, in_short
+from simdeploy.environment.models import Environment
+from simdeploy.environment.names import Name, did_you_mean, in_short
 from simdeploy.errors import Path, Problem
 
 SliceWord = Literal["by_zone", "by_update_domain", "by_cell"]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from simdeploy.environment.models import Environment
-from simdeploy.plan.steps import Judge, Step
+from simdeploy.plan.steps import Step
 from simdeploy.planning.builder import Builder
 from simdeploy.planning.lanes import hand_over, machine_back, machine_in, machine_out
 from simdeploy.planning.tiers import Barrier, judge
@@ -95,24 +95,20 @@ def take_back(build: Builder, stages: Stages, new: Mapping[str, str]) -> None:
     """
     build.section = "rollback"
     build.versions = {name: build.env.services[name].version for name in build.versions}
-    ends: list[str] = []
-    for swap in (swap for _, batches in stages for batch in batches for swap in batch):
-        steps = _given_up(build, swap, new)
-        build.add(*steps)
-        ends.append(steps[-1].id)
-    build.add(Step(id="rollback/out/judge", kind="judge", after=tuple(ends), judge=Judge(watch=(), size=1, limit=None)))
-    barrier: Barrier = (build.steps[-1].id,)
+    lanes = [_given_up(build, swap, new) for _, batches in stages for batch in batches for swap in batch]
+    build.add_lanes(lanes)
+    largest = max(len(batch) for _, batches in stages for batch in batches)
+    barrier = judge(build, "rollback/out/judge", "out", lanes, size=largest)
     old = {theirs: mine for mine, theirs in new.items()}
     for label, batches in reversed(stages):
         for k, batch in enumerate(reversed(batches), start=1):
-            ends = []
+            lanes = []
             for swap in batch:
                 done = swap.steps[-1].id
                 back = _beside(build, [new[i] for i in swap.old], old, {new[i]: i for i in swap.handed}, barrier)
-                build.add(*(step.model_copy(update={"done": (done,)}) for step in back))
-                ends.append(build.steps[-1].id)
-            build.add(Step(id=f"rollback/{label}/judge#{k}", kind="judge", after=tuple(ends), judge=Judge(watch=(), size=1, limit=None)))
-            barrier = (build.steps[-1].id,)
+                lanes.append([step.model_copy(update={"done": (done,)}) for step in back])
+            build.add_lanes(lanes)
+            barrier = judge(build, f"rollback/{label}/judge#{k}", label, lanes)
 
 
 def _swap(
@@ -147,7 +143,7 @@ def _handed(build: Builder, heirs: Mapping[str, str], after: Barrier, needs: Bar
 
 
 def _judged(build: Builder, label: str, k: int, swaps: Sequence[Swap]) -> Barrier:
-    build.add(*(step for swap in swaps for step in swap.steps))
+    build.add_lanes(swap.steps for swap in swaps)
     return judge(build, f"code/{label}/judge#{k}", label, [swap.steps for swap in swaps])
 
 

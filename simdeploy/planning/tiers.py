@@ -66,7 +66,7 @@ def rollout(
 
 def judged(build: Builder, judge_id: str, label: str, lanes: list[Lane]) -> Barrier:
     """Add *lanes* as a batch, and the judge that ends it; what comes after it."""
-    build.add(*(step for one in lanes for step in one.steps))
+    build.add_lanes(one.steps for one in lanes)
     build.batches.append(Batch(build.stage, label, lanes))
     return judge(build, judge_id, label, [one.steps for one in lanes])
 
@@ -161,6 +161,7 @@ def _blue_green(build: Builder, name: str, partition: Partition, barrier: Barrie
         build.add(Step(id=f"code/{name}/keep_old", target=name, after=barrier, duration=kept))
         barrier = (build.steps[-1].id,)
     gone = {i: release(build, i, (leaving[i][-1].id,)).model_copy(update={"after": barrier}) for i in old}
+    gone = {i: step.model_copy(update={"lane": step.id}) for i, step in gone.items()}  # a halt keeps what has not been given back
     build.add(*gone.values())
     lanes = [Lane(i, partition, [*coming[i], *leaving[i], gone[i]], new=new[i]) for i in old]
     if handing:  # from here on it is the leader's own lane

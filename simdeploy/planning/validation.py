@@ -9,7 +9,8 @@ from pydantic import Field
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, Distribution, Duration
-from simdeploy.environment.models import Argv, Name, did_you_mean, in_short
+from simdeploy.environment.models import Argv
+from simdeploy.environment.names import Name, did_you_mean, in_short
 from simdeploy.errors import Problem
 from simdeploy.plan.steps import Gate, Reaction, Step, Subject
 from simdeploy.planning.batches import at_work, cut

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simdeploy.environment.models import did_you_mean
+from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.plan.metrics import METRICS
 from simdeploy.planning.base import Scenario

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from simdeploy.environment.models import Backup, Copy, Election, Environment, LogArchive, Standby, Store
+from simdeploy.environment.models import Election, Environment
 from simdeploy.environment.policy import DISRUPTIONS, Lose
+from simdeploy.environment.stores import Backup, Copy, LogArchive, Standby, Store
 from simdeploy.planning.recovery import RecoveryStrategy, beside, primary_of, standbys_of, zones
 from simdeploy.planning.recovery_rules import shares_fate
 from simdeploy.study.disruptions import AS_IT_IS, Loss, case_of

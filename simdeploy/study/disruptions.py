@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from simdeploy.environment.models import Environment, Standby
+from simdeploy.environment.models import Environment
 from simdeploy.environment.policy import DISRUPTIONS, Lose
+from simdeploy.environment.stores import Standby
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.data_restore import DataRestore
 from simdeploy.planning.disaster import disaster

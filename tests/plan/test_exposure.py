@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simdeploy.environment.models import Backup, LogArchive, Standby, Store
+from simdeploy.environment.stores import Backup, LogArchive, Standby, Store
 from simdeploy.plan.exposure import Phases, recoverable_until
 from simdeploy.plan.exposure import risk as risk_of
 from simdeploy.plan.layout import Site

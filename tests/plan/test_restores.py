@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simdeploy.environment.models import Backup, LogArchive, Standby, Store
+from simdeploy.environment.stores import Backup, LogArchive, Standby, Store
 from simdeploy.plan.exposure import History, Phases, risk
 from simdeploy.plan.layout import Site
 from simdeploy.plan.state import StoreEvent

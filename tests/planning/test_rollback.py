@@ -10,6 +10,7 @@ import random
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import networkx as nx
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -307,6 +308,23 @@ def check_halting_floor(scenario: Upgrade, plan: Plan, limit: int) -> None:
     check_floor(scenario, plan.model_copy(update={"steps": unsure}), limit)
 
 
+def check_halt(scenario: Upgrade, plan: Plan, limit: int) -> None:
+    """A halt leaves no lane half done: of what is bound by `needs` all steps end if any has begun. Blue and green are left out."""
+    bound = nx.Graph((n, s.id) for s in plan.steps for n in (s.id, *s.needs) if {s.id[:5], n[:5]} <= {"code/", "patch"})
+    lanes = {step: k for k, together in enumerate(nx.connected_components(bound)) for step in together}
+    if any(s.action == "switch" for s in plan.steps):
+        return
+    for name, bad in cases_of(plan, limit):
+        halting = tuple(s.model_copy(update={"gate": s.gate.model_copy(update={"reaction": "halt"})}) if s.gate else s for s in bad.steps)
+        told = told_by(bad.model_copy(update={"on_abort": "halt", "steps": halting}))
+        if told.outcome != "halted":
+            continue
+        began, ended = ({r.subject for r in told if r.kind == kind} for kind in ("began", "ended"))
+        begun = {lanes[step] for step in began if step in lanes}
+        left = [step for step, k in lanes.items() if k in begun and step not in ended]
+        assert not left, f"when {name} fails: {left} never end"
+
+
 def check_free(scenario: Upgrade, plan: Plan, limit: int) -> None:
     """Without a fault there is no trace of the way back: the same metrics as without one."""
     strategy = scenario.strategies["s"]
@@ -356,6 +374,12 @@ def test_a_way_back_that_fails_itself_never_goes_below_the_way_forward(scenario)
     check_halting_floor(scenario, build_plans(scenario)["s"], 10)
 
 
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))  # lanes of several instances in stages side by side are rare
+@given(scenarios())
+def test_a_halt_leaves_no_lane_half_done(scenario):
+    check_halt(scenario, build_plans(scenario)["s"], 20)
+
+
 @MANY
 @given(scenarios())
 def test_a_run_without_a_fault_has_the_metrics_of_a_plan_without_a_way_back(scenario):
@@ -366,6 +390,23 @@ def test_a_run_without_a_fault_has_the_metrics_of_a_plan_without_a_way_back(scen
 @given(scenarios())
 def test_every_rollback_is_a_legal_history_with_the_metrics_of_its_run(scenario):
     check_history(scenario, build_plans(scenario)["s"], 4)
+
+
+def test_a_halt_by_a_check_keeps_the_old_set_of_blue_and_green():
+    actions = {a: {"duration": 10} for a in ("drain", "install", "start", "switch")}
+    env = {
+        "name": "two", "machines": [{"name": "m0"}, {"name": "m1"}], "entry": "web", "demand": {"rate_per_s": 50},
+        "services": {"web": {"on": ["m0", "m1"], "capacity": 40, "actions": actions}}, "actions": {"allocate": {"duration": 5}},
+    }  # fmt: skip
+    point = {"after": "tier", "checks": ["no"], "on_bad": "halt"}
+    data = {
+        "scenario": "upgrade", "name": "two", "environment": Environment.model_validate(env), "to": {"web": "2"},
+        "checks": {"no": {"false_alarms": 1}}, "strategies": {"s": {"checkpoints": [point], "services": {"web": {"blue_green": True}}}},
+    }  # fmt: skip
+    told = told_by(build_plans(Upgrade.model_validate(data))["s"])
+
+    assert "halted" == told.outcome
+    assert not [r.subject for r in told if r.kind == "began" and r.subject.endswith("/release")]
 
 
 REFERENCE = {
