@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
 
 from simdeploy import units
-from simdeploy.environment import demand, models, policy
+from simdeploy.environment import demand, models, policy, stores
 from simdeploy.environment.durations import FAMILIES, Duration
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
