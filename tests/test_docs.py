@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
 
 from simdeploy import units
-from simdeploy.environment import demand, models, policy
+from simdeploy.environment import demand, models, policy, stores
 from simdeploy.environment.durations import FAMILIES, Duration
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.metrics import METRICS
@@ -118,7 +118,7 @@ def test_every_key_of_the_files_stands_in_its_table_and_no_other(heading, model)
 
 def test_no_model_of_the_files_is_left_out():
     kinds = {sys.modules[kind.model.__module__] for kind in KINDS.values()}
-    rooms = (models, demand, policy, *kinds)
+    rooms = (models, stores, demand, policy, *kinds)
     found = {m for room in rooms for m in vars(room).values() if isinstance(m, type) and issubclass(m, models.Frozen)}
 
     # a daily level has the keys of a level; an input is made from the marks; a monitoring deployment has the keys of an upgrade;
