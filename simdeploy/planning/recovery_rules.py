@@ -102,7 +102,7 @@ def _case_problems(case: Case, strategy: RecoveryStrategy, disruption: Disruptio
     coming = [i for s in case.env.services for i in (*case.rebuilt(s), *(case.reseeded(s) if s in datastores(case.env) else ()))]
     needed = list(dict.fromkeys(case.env.instances[i][1] for i in coming))
     if "allocate" not in case.env.actions and len(needed) > strategy.spares:
-        message = f"{len(needed)} machines must be replaced ({listed(needed)}), and spares are {strategy.spares}"
+        message = f"{listed(needed)} must be new, and spares are {strategy.spares}"
         way_out = "add 'allocate' to the environment's 'actions', beside 'services', or more spares"
         yield Problem((*where, "spares") if strategy.spares else where, f"{message}; no recipe says how one is allocated: {way_out}")
 

@@ -237,7 +237,7 @@ def allocation_problems(scenario: OnMachines, strategy: Replacing) -> Iterator[P
         return
     way_out = "add it under the environment's 'actions', beside 'services'"
     if strategy.spares < machines:
-        message = f"{machines} new machines are needed, {strategy.spares} spares stand ready, and there is no recipe for 'allocate'"
+        message = f"new machines are needed for {machines}, spares are {strategy.spares}, and there is no recipe for 'allocate'"
         yield Problem(("spares",), f"{message}; {way_out}, or write spares: {machines}")
     elif strategy.on_abort == "rollback":
         message = "a rollback allocates machines anew that were given back, and there is no recipe for 'allocate'"

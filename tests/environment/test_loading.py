@@ -360,6 +360,21 @@ def test_twelve_faults_of_twelve_kinds_come_at_once_each_in_its_place(faults_of)
     assert all(said in fault.message for said, fault in zip(says, rest, strict=True))
 
 
+def test_a_monitor_that_watches_nothing_is_a_fault(faults_of):
+    text = """name: e
+machines: [{name: w1}]
+entry: web
+demand: {rate: 1 req/s}
+services:
+  web: {on: [w1], capacity: 10 req/s}
+  mon: {role: monitoring, on: [w1], observes: []}
+"""
+    (fault,) = faults_of(text)
+
+    assert place(text, "[]") == (fault.line, fault.column)
+    assert "'mon' watches nothing; name what it observes" in fault.message
+
+
 @pytest.mark.parametrize("depth", [3_000, 100_000])
 def test_deep_brackets_are_refused_at_once(faults_of, depth):
     """3,000 took 5 s, since each was looked at again for each below it."""

@@ -201,7 +201,7 @@ WRONG = [
     ("no-zone", "{lose: zone, which: q}", {}, "'q' is no zone"),
     ("hosted", "{lose: machine, which: lb1}", {}, "'lb1' is hosted, so that its provider replaces it"),
     ("which-everything", "{lose: everything, which: a}", {}, "says which machine or zone is lost, and lost is the everything; drop it"),
-    ("spares", "{lose: zone}", {"strategies": "{a: {spares: 1}}", "change": {"actions: {allocate: {duration: 600 s}}": ""}}, r"2 machines must be replaced \(web1-new and mid1-new\), and spares are 1"),
+    ("spares", "{lose: zone}", {"strategies": "{a: {spares: 1}}", "change": {"actions: {allocate: {duration: 600 s}}": ""}}, "web1-new and mid1-new must be new, and spares are 1"),
     ("recipe", "{lose: zone}", {"change": {"actions: {install: {duration: 120 s}, start: {duration: 20 s}}}": "actions: {start: {duration: 20 s}}}"}}, "'mid' has no recipe for 'install'"),
 ]  # fmt: skip
 

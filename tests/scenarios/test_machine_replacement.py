@@ -161,7 +161,7 @@ WRONG = [
     (NO_SEED, "strategies: {s: {}}", 4, "'sql' has no recipe for 'seed'"),
     (ENVIRONMENT.replace(", hand_over: {duration: 8 s}", ""), "machines: [sql1]\nstrategies: {s: {}}", 5, "no recipe for 'hand_over'"),
     (ENVIRONMENT.replace("install: {duration: 120 s}, ", ""), "strategies: {s: {}}", 4, "'web' has no recipe for 'install'"),
-    (NO_ALLOCATE, "services: [web]\nstrategies: {s: {spares: 1}}", 5, "2 new machines are needed, 1 spares stand ready"),
+    (NO_ALLOCATE, "services: [web]\nstrategies: {s: {spares: 1}}", 5, "new machines are needed for 2, spares are 1"),
     (NO_ALLOCATE, "services: [web]\nstrategies: {s: {spares: 2, on_abort: rollback}}", 5, "a rollback allocates machines anew"),
 ]  # fmt: skip
 
