@@ -371,7 +371,7 @@ services:
 """
     (fault,) = faults_of(text)
 
-    assert place(text, "[]") == (fault.line, fault.column)
+    assert place(text, "observes") == (fault.line, fault.column)
     assert "'mon' watches nothing; name what it observes" in fault.message
 
 

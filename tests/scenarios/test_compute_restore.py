@@ -182,7 +182,7 @@ WRONG = [
     (ENVIRONMENT.replace("restore: {duration: 2000 s}, ", ""), "services: [sql]\n" + LOST, 8, "no recipe for 'restore'"),
     (ENVIRONMENT.replace("seed: {duration: 100 s}, ", ""), "machines: [sql1]\n" + LOST, 8, "no recipe for 'seed'"),
     (MANUAL.replace("hand_over: {duration: 8 s}, ", ""), "machines: [sql1]\n" + LOST, 8, "no recipe for 'hand_over'"),
-    (ENVIRONMENT.replace("allocate: {duration: 600 s}, ", ""), "machines: [web1]\n" + LOST, 8, "1 new machines are needed"),
+    (ENVIRONMENT.replace("allocate: {duration: 600 s}, ", ""), "machines: [web1]\n" + LOST, 8, "new machines are needed for 1"),
 ]  # fmt: skip
 
 
