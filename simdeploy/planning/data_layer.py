@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from simdeploy.environment.models import TAKING
+from simdeploy.plan.steps import Step
 from simdeploy.planning.builder import Batch, Builder, Lane
 from simdeploy.planning.lanes import Move, chained, hand_over, lane
 from simdeploy.planning.partition import Partition
@@ -139,7 +140,7 @@ def _offline(build: Builder, store: str, writers: Mapping[str, Partition], barri
     times = build.env.services[store].actions["migrate"].times
     last = f"data/{store}/migrate" + (f"#{times}" if times > 1 else "")
     lanes = [
-        Lane(instance, partition, lane(build, instance, partition, barrier, start_needs=(last,)))
+        Lane(instance, partition, _all_must_stop(lane(build, instance, partition, barrier, start_needs=(last,))))
         for writer, partition in writers.items()
         for instance in build.env.members(writer)
     ]
@@ -151,6 +152,11 @@ def _offline(build: Builder, store: str, writers: Mapping[str, Partition], barri
     build.one_lane(first)
     barrier = judge(build, f"data/{store}/judge", store, [one.steps for one in lanes], also=migrated)
     return build.validated(("batch", "tier"), store, barrier)
+
+
+def _all_must_stop(steps: list[Step]) -> list[Step]:
+    """*steps* of a writer's lane: if it cannot be stopped there will be no migration, so that aborts at once."""
+    return [s.model_copy(update={"fatal": True}) if s.action.partition("#")[0] in TAKING else s for s in steps]
 
 
 def _replica_first(build: Builder, store: str, barrier: Barrier) -> Barrier:

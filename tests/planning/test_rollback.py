@@ -409,6 +409,27 @@ def test_a_halt_by_a_check_keeps_the_old_set_of_blue_and_green():
     assert not [r.subject for r in told if r.kind == "began" and r.subject.endswith("/release")]
 
 
+def test_a_writer_that_cannot_be_stopped_aborts_an_offline_migration_at_once():
+    """Two boxes drain for 10 s, and one cannot be stopped at 20 s: nobody waits for what the other one installs, though one may fail."""
+    actions = {a: {"duration": 10} for a in ("drain", "stop", "install", "start")}
+    env = {
+        "name": "shop", "machines": [{"name": m} for m in ("m0", "m1", "db")], "entry": "web", "demand": {"rate_per_s": 50},
+        "services": {
+            "web": {"on": ["m0", "m1"], "capacity": 40, "calls": {"sql": 1}, "actions": actions},
+            "sql": {"role": "datastore", "on": ["db"], "actions": {"migrate": {"duration": 60, "undo": ["undo"]}}},
+        },
+    }  # fmt: skip
+    data = {
+        "scenario": "upgrade", "name": "shop", "environment": Environment.model_validate(env), "to": {"web": "2", "sql": "2"},
+        "strategies": {"s": {"max_failures": 1, "on_abort": "rollback", "services": {"sql": {"migration": "offline"}}}},
+    }  # fmt: skip
+    plan = build_plans(Upgrade.model_validate(data))["s"]
+    told = told_by(failing(plan, next(s for s in plan.steps if s.id == "code/web@m0/stop")))
+
+    assert [(20, "code/web@m0/stop", "rollback")] == [(r.at_s, r.subject, r.value) for r in told if r.kind == "aborted"]
+    assert "rolled_back" == told.outcome
+
+
 REFERENCE = {
  "drain": {"duration": "30 s"}, "stop": {"duration": "10 s"}, "install": {"duration": "120 s"}, "start": {"duration": "20 s"},
 }  # fmt: skip
