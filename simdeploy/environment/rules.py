@@ -90,7 +90,7 @@ def _check_service(env: Environment, name: str, where: Path, add: Any) -> None:
         _check_elections(env, name, (*where, "elected_through"), add)
     if service.role != "monitoring" and service.observes is not None:
         add((*where, "observes"), f"{name!r} is {service.role} and observes; only monitoring does: set role: monitoring or drop observes")
-    if service.role == "monitoring" and service.observes == ():
+    if service.role == "monitoring" and service.observes is not None and not set(service.observes) - {name}:
         add((*where, "observes"), f"{name!r} watches nothing; name what it observes, or drop 'observes', and it observes every service")
     for j, watched in enumerate(service.observes or ()):
         if watched not in env.services:

@@ -55,7 +55,7 @@ def paired(one: Floats, other: Floats) -> Floats:
     """*one* - *other*, replication by replication; what differs by rounding alone differs by 0."""
     with np.errstate(invalid="ignore"):  # two infinities are alike
         difference = np.where(one == other, 0.0, one - other)
-    difference[np.abs(difference) <= 1e-9 * np.maximum(np.abs(one), np.abs(other))] = 0.0
+    difference[np.isfinite(difference) & (np.abs(difference) <= 1e-9 * np.maximum(np.abs(one), np.abs(other)))] = 0.0
     return difference
 
 

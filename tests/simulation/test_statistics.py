@@ -195,3 +195,11 @@ def test_a_probability_that_never_happened_stands_as_a_bound_in_both_forecasts(r
     assert (pytest.approx(always), 1) == (said["success"]["ci95_low"], said["success"]["ci95_high"])
     assert [0, pytest.approx(never)] == compared["stuck"]["ci95"]
     assert (0, pytest.approx(never)) == (framed["ci95_low"], framed["ci95_high"])
+
+
+def test_a_difference_to_what_has_no_bound_has_none_either():
+    """Rounding is forgiven between finite values alone; two infinities are alike."""
+    one, other = np.array([np.inf, 5.0, np.inf, 1.0]), np.array([3.0, 4.0, np.inf, 1.0 + 1e-12])
+
+    assert [np.inf, 1.0, 0.0, 0.0] == statistics.paired(one, other).tolist()
+    assert [-np.inf, -1.0, 0.0, 0.0] == statistics.paired(other, one).tolist()
