@@ -296,6 +296,11 @@ class Environment(Frozen):
         """The instances of *service* in canonical order."""
         return tuple(i for i, (name, _) in self.instances.items() if name == service)
 
+    def leader_of(self, service: str) -> str:
+        """Who leads *service*, of a datastore its primary, at the start: as stated, else its first member."""
+        stated = self.services[service].leader
+        return f"{service}@{stated}" if stated else self.members(service)[0]
+
     @cached_property
     def cell_of(self) -> dict[str, str]:
         """Machine -> its cell, for the machines that are in one."""

@@ -128,8 +128,7 @@ class Builder:
 
     def leader(self, service: str) -> str:
         """Who leads *service* at the start, as the state will see it."""
-        stated = self.env.services[service].leader
-        return f"{service}@{stated}" if stated else self.env.members(service)[0]
+        return self.env.leader_of(service)
 
     def new_machines(self, instances: Sequence[str]) -> dict[str, str]:
         """For each of *instances* one like it on a new machine beside its own, in the same cell, absent until a step allocates it.

@@ -12,7 +12,7 @@ from simdeploy.environment.models import Environment
 from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.errors import Problem
 from simdeploy.plan.plan import Plan
-from simdeploy.planning.recovery import RecoveryScenario, RecoveryStrategy, datastores, primary_of
+from simdeploy.planning.recovery import RecoveryScenario, RecoveryStrategy, datastores
 from simdeploy.planning.recovery_rules import recovery_problems
 from simdeploy.planning.recovery_steps import recovery_plan
 
@@ -71,7 +71,7 @@ class DataRestore(RecoveryScenario):
             message = f"a data restore is about one store, and {lost.lose} is lost"
             yield Problem(("disruption", "lose"), f"{message}; write machine or application, or scenario: disaster_recovery")
         elif lost.lose == "machine" and lost.which is not None and lost.which in env.machine_index:
-            home = env.instances[primary_of(env, self.store)][1]
+            home = env.instances[env.leader_of(self.store)][1]
             if lost.which != home:
                 message = f"the primary of {self.store!r} is on {home!r}, so that the loss of {lost.which!r} takes no data"
                 yield Problem(("disruption", "which"), f"{message}; drop it, or write scenario: disaster_recovery")

@@ -164,12 +164,6 @@ def datastores(env: Environment) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda n: (min((env.machine_index[m] for m in env.services[n].on), default=-1), n)))
 
 
-def primary_of(env: Environment, store: str) -> str:
-    """The instance that leads *store* at the start."""
-    stated = env.services[store].leader
-    return f"{store}@{stated}" if stated else env.members(store)[0]
-
-
 def standbys_of(store: Store | None) -> list[Standby]:
     """The copies of *store* that follow its primary."""
     return [copy for copy in (store.copies if store else ()) if isinstance(copy, Standby)]
@@ -182,7 +176,7 @@ def lost_machines(env: Environment, disruption: Disruption, store: str | None = 
     """
     own = [m for m in env.machines if not m.hosted]
     first = next(iter(datastores(env)), None) if store is None else store
-    home = env.instances[primary_of(env, first)][1] if first is not None else None
+    home = env.instances[env.leader_of(first)][1] if first is not None else None
     match disruption.lose:
         case "application":
             return ()
@@ -210,7 +204,7 @@ def assess(env: Environment, disruption: Disruption, strategy: RecoveryStrategy,
     lost = lost_machines(env, disruption, store)
     taken = {m: [n for n, s in env.services.items() if m in s.on] for m in lost}
     if corrupted is not None:
-        taken = {env.instances[primary_of(env, corrupted)][1]: [corrupted]}
+        taken = {env.instances[env.leader_of(corrupted)][1]: [corrupted]}
     whole, new = beside(env, taken, "new", lost)
     whole, followers, without = _protected(whole, strategy, [s for s in stores if s in env.services], env)
     gone = [
@@ -221,7 +215,7 @@ def assess(env: Environment, disruption: Disruption, strategy: RecoveryStrategy,
     absent = [*without, *(i for i, (_, machine) in whole.instances.items() if machine in new.values())]
     cases: dict[str, StoreCase] = {}
     for name in datastores(env):
-        if name == corrupted or env.instances[primary_of(env, name)][1] in lost:
+        if name == corrupted or env.instances[env.leader_of(name)][1] in lost:
             cases[name] = case = _store_case(whole, name, strategy.by, lost, new, absent, name == corrupted, unseen_s)
             if case.delayed or name == corrupted:  # who is behind, or may hold what is wrong, is not elected
                 services = {**whole.services, name: whole.services[name].model_copy(update={"failover": "manual"})}
@@ -268,14 +262,14 @@ def _protected(
     said = {key: value for key in ("copies", "restore_bytes_per_s", "replay_bytes_per_s") if (value := getattr(strategy, key)) is not None}
     for name in stores if said else ():
         store = (env.services[name].store or Store()).model_copy(update=said)
-        others = [i for i in before.members(name) if i != primary_of(before, name)]
+        others = [i for i in before.members(name) if i != before.leader_of(name)]
         env = env.model_copy(update={"services": {**env.services, name: env.services[name].model_copy(update={"store": store})}})
         if strategy.copies is None:
             continue
         if not standbys_of(store):
             without += others
         elif not others:
-            home = before.instances[primary_of(before, name)][1]
+            home = before.instances[before.leader_of(name)][1]
             env, made = beside(env, {home: [name]}, "standby", (), _standby_zone(before, strategy.standby_zone, home))
             followers[made[home]] = name
     return env, followers, without
@@ -299,7 +293,7 @@ def _store_case(
     unseen_s: float,
 ) -> StoreCase:
     """How the store *name* comes back, which has lost its primary or (corrupted) cannot trust it."""
-    service, primary = env.services[name], primary_of(env, name)
+    service, primary = env.services[name], env.leader_of(name)
     standbys = tuple(i for i in env.members(name) if i != primary and i not in absent and env.instances[i][1] not in lost)
     delay_s = max((copy.delay_s for copy in standbys_of(service.store)), default=0.0)
     helps = bool(standbys) and (not corrupted or delay_s > unseen_s)

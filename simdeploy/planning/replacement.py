@@ -198,11 +198,7 @@ def plan(scenario: MachineReplacement, name: str) -> Plan:
 
 def leading(env: Environment) -> list[str]:
     """Who leads each service that has a leader or a primary, at the start."""
-    return [
-        f"{name}@{service.leader}" if service.leader else env.members(name)[0]
-        for name, service in env.services.items()
-        if service.role in LEADS
-    ]
+    return [env.leader_of(name) for name, service in env.services.items() if service.role in LEADS]
 
 
 def replacing_problems(scenario: OnMachines, strategy: Replacing, in_place: bool) -> list[Problem]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from simdeploy.environment.models import Election, Environment
 from simdeploy.environment.policy import DISRUPTIONS, Lose
 from simdeploy.environment.stores import Backup, Copy, LogArchive, Standby, Store
-from simdeploy.planning.recovery import RecoveryStrategy, beside, primary_of, standbys_of, zones
+from simdeploy.planning.recovery import RecoveryStrategy, beside, standbys_of, zones
 from simdeploy.planning.recovery_rules import shares_fate
 from simdeploy.study.disruptions import AS_IT_IS, Loss, case_of
 
@@ -172,7 +172,7 @@ def _with_standby(env: Environment, loss: Loss, copy: Standby, where: Literal["s
         other = next((z for z in zones(env) if z != env.machines[env.machine_index[home]].zone), None)
         if where == "other" and other is None:
             return None
-        members = [i for i in env.members(name) if i != primary_of(env, name)]
+        members = [i for i in env.members(name) if i != env.leader_of(name)]
         if not members:
             changed, _ = beside(changed, {home: [name]}, "standby", (), other if where == "other" else None)
         elif where == "other" and not one.standbys:

@@ -12,7 +12,7 @@ from simdeploy.plan.plan import Plan
 from simdeploy.planning.data_restore import DataRestore
 from simdeploy.planning.disaster import disaster
 from simdeploy.planning.kinds import build_plan
-from simdeploy.planning.recovery import Case, Disruption, RecoveryScenario, RecoveryStrategy, assess, datastores, primary_of, zones
+from simdeploy.planning.recovery import Case, Disruption, RecoveryScenario, RecoveryStrategy, assess, datastores, zones
 from simdeploy.planning.recovery_rules import shares_fate
 from simdeploy.tables import listed
 from simdeploy.units import format_s
@@ -40,7 +40,7 @@ def losses(env: Environment) -> list[Loss]:
     Of machines with the same services, the same of them led from there, in the same cell, the first stands for all.
     """
     alike: dict[object, list[str]] = {}
-    leaders = {primary_of(env, s) for s, spec in env.services.items() if _is_led(env, s) and spec.on}
+    leaders = {env.leader_of(s) for s, spec in env.services.items() if _is_led(env, s) and spec.on}
     here: dict[str, list[str]] = {}
     for instance, (_, machine) in env.instances.items():
         here.setdefault(machine, []).append(instance)
