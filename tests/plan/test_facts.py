@@ -167,7 +167,6 @@ def test_what_serves_is_blind_while_no_monitor_that_observes_it_serves():
     assert 60 == found(watched(["web"]), *lane("mon@m0", out_s=60.0))["blind_s"]
     assert 60 == found(watched(None), *lane("mon@m0", out_s=60.0))["blind_s"]
     assert 0 == found(watched(None, 2), *lane("mon@m0", out_s=60.0))["blind_s"]
-    assert 100 == found(watched(["mon"]))["blind_s"]
 
 
 def test_what_does_not_serve_is_not_blind():
