@@ -38,7 +38,7 @@ class Wanted:
     @cached_property
     def carried_before_per_s(self) -> float:
         """What the front door carries when the plan begins, the disaster that it answers counted."""
-        return front_door(self.rest).least_per_s
+        return 0.0 if self.plan.corruptions else front_door(self.rest).least_per_s  # what serves something wrong serves nothing
 
     @property
     def source(self) -> str:

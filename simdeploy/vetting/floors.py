@@ -5,18 +5,27 @@ All capacities here are in requests of the service's own per second; `capacity.p
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+import networkx as nx
+
 from simdeploy.environment.models import Service
+from simdeploy.plan.progress import order
 from simdeploy.plan.steps import Judge
 from simdeploy.vetting.closure import below, heaviest
 from simdeploy.vetting.leads import reigns
 from simdeploy.vetting.section import ABSENT, Life, Section, Spell
 from simdeploy.vetting.shape import Event
 
+Chain = list[tuple[Event | None, float]]
+"""(event, what counts from then on); the first from the start."""
+Part = tuple[Life, list[float]]
+"""A life and what each that lives it counts in each of its spells."""
 LEADING = ("leader_elected", "datastore")
 
 
@@ -102,34 +111,86 @@ class Floors:
     def _lacking(self, lives: list[Life], given: Without) -> tuple[float, dict[Event, float]]:
         """(instances that serve at the start, how many fewer from each event on), slowed ones by what is left of them."""
         weights: dict[Event, float] = {}
-        whole, most = 0.0, 1.0
-        for life, count, speaks in self._counted(lives, given):
-            spells = [s if given.declared or s.share or not s.serves else s._replace(share=1.0) for s in life.spells]
+        parts: list[Part] = []
+        most = 1.0
+        for life in lives:
+            shares = [s.share if given.declared or s.share or not s.serves else 1.0 for s in life.spells]
+            parts.append((life, shares))
+            most = max([most, *(s.condition.weight for s in life.spells if s.serves)])
+            count = sum(i not in given.lost for i in life.like)
             for slowing in life.slowings:
                 if given.declared or slowing.left > 0:
                     _add(weights, slowing.since, count * (1 - slowing.left))
                     _add(weights, slowing.until, -count * (1 - slowing.left))
-            whole += count * spells[0].share
-            most = max([most, *(s.condition.weight for s in spells if s.serves)])
-            _weigh(weights, spells, count, speaks)
+        whole = self._sum(parts, given, weights)
         return whole / most, {event: weight / most for event, weight in weights.items()}
 
-    def _counted(self, lives: list[Life], given: Without) -> Iterator[tuple[Life, int, Mapping[Event, Event | None] | None]]:
-        """Each life with how many live it that are not lost, and from when they are known not to have failed (None: at once)."""
-        releases = self._releases(lives) if given.failing else {}
-        for life in lives:
+    def _sum(self, parts: list[Part], given: Without, weights: dict[Event, float]) -> float:
+        """What the instances count at the start in all; *weights* take how much less they do from each event on."""
+        whole = 0.0
+        if not given.failing:
+            for life, values in parts:
+                count = sum(i not in given.lost for i in life.like)
+                whole += count * values[0]
+                _weigh(weights, _chain(life, values), count, None)
+            return whole
+        releases = self._releases([life for life, _ in parts])
+        for unit in self._units(parts):
+            chain = self._merged(unit)
+            life = unit[0][0]
             count = sum(i not in given.lost for i in life.like)
-            if not given.failing:
-                yield life, count, None
-                continue
             staying, speaks = releases[life.name]
-            yield life, count - min(count, staying), speaks
-            yield life, min(count, staying), {}
+            for other, _ in unit[1:]:
+                staying, speaks = max(staying, releases[other.name][0]), {**speaks, **releases[other.name][1]}
+            whole += count * chain[0][1]
+            _weigh(weights, chain, count - min(count, staying), speaks)
+            _weigh(weights, chain, min(count, staying), {})
+        return whole
+
+    def _units(self, parts: list[Part]) -> list[list[Part]]:
+        """The parts whose instances fail together, since they share a lane: an old machine and the new one in its place."""
+        same = nx.utils.UnionFind(life.name for life, _ in parts)
+        own = {i: life for life, _ in parts for i in life.like}
+        lane = self._lanes
+        touched: dict[int, list[int]] = defaultdict(list)
+        for life, _ in parts:
+            for k in {t.step for t in self.shape.touches[life.name] if self.section.is_in(t.step)}:
+                touched[lane[k]].append(life.name)
+        for life, _ in parts:
+            for i in life.like[1:]:
+                for k in {t.step for t in self.shape.touches[i] if self.section.is_in(t.step)}:
+                    if lane[k] in touched:
+                        touched[lane[k]].append(life.name)
+        for names in touched.values():
+            alike = [n for n in names if len(own[n].like) == len(own[names[0]].like)]
+            same.union(*alike)
+        units: dict[int, list[Part]] = defaultdict(list)
+        for life, values in parts:
+            units[same[life.name]].append((life, values))
+        return list(units.values())
+
+    @cached_property
+    def _lanes(self) -> list[int]:
+        return order(self.section.plan).lane
+
+    def _merged(self, unit: list[Part]) -> Chain:
+        """What a unit counts from each event of its lives on."""
+        level, first = self.shape.level, self.shape.first.tolist()
+        changes = [(e, v - before) for life, values in unit for (_, before), (e, v) in itertools.pairwise(_chain(life, values))]
+        now = sum(values[0] for _, values in unit)
+        chain: Chain = [(None, now)]
+        for event, change in sorted(changes, key=lambda c: (2 * level[first[(c[0] or 0) >> 1]] + (c[0] or 0) % 2, c[0] or 0)):
+            now += change
+            if chain[-1][0] == event:
+                chain[-1] = (event, now)
+            else:
+                chain.append((event, now))
+        return chain
 
     def _even(self, spec: Service, lives: list[Life], given: Without) -> Low:
         """Of a balancer that does not know who is slow, so that all get what the slowest can take: those that serve x its share."""
         slow: list[tuple[float, Event, Event | None]] = [(1.0, -1, None)]
-        for life in lives:
+        for life in [life for life in lives if not given.lost.issuperset(life.like)]:
             slow += [(s.share, s.since, s.until) for s in life.spells if s.serves and s.share < 1 and s.since is not None]
             slow += [(w.left, w.since, w.until) for w in life.slowings]
         parts = [(life, [float(s.serves and s.condition.weight > 0) for s in life.spells]) for life in lives]
@@ -154,19 +215,14 @@ class Floors:
         return Low(least.per_s - sum(i in given.lost for life in lives for i in life.like), least.state)
 
     def _least(
-        self, parts: list[tuple[Life, list[float]]], given: Without, within: Sequence[Event] = (), before: Event | None = None
+        self, parts: list[Part], given: Without, within: Sequence[Event] = (), before: Event | None = None
     ) -> Low:
         """The least sum over (a life, what each that lives it counts in each of its spells), in any reachable state.
 
         *within*: of the states that contain these events; *before*: and not this one.
         """
         weights: dict[Event, float] = {}
-        whole = 0.0
-        values = {life.name: counts for life, counts in parts}
-        for life, count, speaks in self._counted([life for life, _ in parts], given):
-            spells = [s._replace(share=v) for s, v in zip(life.spells, values[life.name], strict=True)]
-            whole += count * spells[0].share
-            _weigh(weights, spells, count, speaks)
+        whole = self._sum(parts, given, weights)
         if before is not None:
             _add(weights, before, -2.0 * sum(map(abs, weights.values())) - 1.0)
         state = heaviest(self.shape.before, weights, {*self.forced, *within})
@@ -265,11 +321,16 @@ class Floors:
 
     @cached_property
     def _judge(self) -> dict[int, int]:
-        """Class of a step -> the class of the judge that counts it."""
+        """Class of a step -> the class of the first judge that counts it; those of a plan count what nobody watches too."""
         found: dict[int, int] = {}
-        for c, step in self.section.steps:
-            for watched in step.judge.watch if step.judge else ():
+        judges = [(c, step.judge) for c, step in self.section.steps if step.judge is not None]
+        for c, judge in judges:
+            for watched in judge.watch:
                 found.setdefault(int(self.shape.cls[self.shape.position[watched]]), c)
+        of_all = [c for c, judge in judges if judge.of in ("carried", "plan")]
+        for c, _ in self.section.steps if of_all else ():
+            if c not in found and (first := next((j for j in of_all if self.shape.ancestors[j] >> c & 1), None)) is not None:
+                found[c] = first
         return found
 
 
@@ -282,25 +343,35 @@ def _tolerated(judge: Judge) -> int:
     return math.floor(judge.limit) if judge.unit == "count" else math.floor(judge.limit * judge.size / 100 + 1e-9)
 
 
-def _weigh(weights: dict[Event, float], spells: list[Spell], count: int, speaks: Mapping[Event, Event | None] | None) -> None:
-    """Add what *count* instances with these *spells* lack from each event on, compared with the first spell.
+def _chain(life: Life, values: list[float]) -> Chain:
+    """What a life counts from each of its events on."""
+    return [(spell.since, value) for spell, value in zip(life.spells, values, strict=True)]
 
-    With *speaks* nobody comes back at the end of a step, but when a judge has *spoken* of it, if any ever does.
+
+def _weigh(weights: dict[Event, float], chain: Chain, count: int, speaks: Mapping[Event, Event | None] | None) -> None:
+    """Add how much less *count* of the same *chain* count from each event on than at the start.
+
+    With *speaks* each may fail wherever it has come to, and then lacks what it lacked there, until a judge has spoken of it.
     """
-    lacking = 0.0
-    for before, spell in zip(spells, spells[1:], strict=False):
-        assert spell.since is not None
-        change = before.share - spell.share
-        if speaks is None:
-            _add(weights, spell.since, count * change)
-            continue
-        now = spells[0].share - spell.share
-        if now > lacking:
-            _add(weights, spell.since, count * (now - lacking))
-            lacking = now
-        elif now < lacking and (known := speaks.get(spell.since)) is not None:
-            _add(weights, known, count * (now - lacking))
-            lacking = now
+    if speaks is None:
+        for (_, before), (event, value) in itertools.pairwise(chain):
+            assert event is not None
+            _add(weights, event, count * (before - value))
+        return
+    lacking = most = 0.0
+    judge: Event | None = None
+    for event, value in chain[1:]:
+        assert event is not None
+        known = speaks.get(event)
+        if judge is not None and judge not in (known, event):
+            _add(weights, judge, count * (lacking - most))
+            most = lacking
+        lacking, judge = chain[0][1] - value, known
+        if lacking > most:
+            _add(weights, event, count * (lacking - most))
+            most = lacking
+    if judge is not None:
+        _add(weights, judge, count * (lacking - most))
 
 
 def _add(weights: dict[Event, float], event: Event, weight: float) -> None:

@@ -11,7 +11,7 @@ from simdeploy.plan.findings import Finding
 from simdeploy.plan.steps import ROLLBACK, Step
 from simdeploy.tables import listed
 from simdeploy.vetting.case import Case
-from simdeploy.vetting.section import Section
+from simdeploy.vetting.section import ABSENT, Section
 from simdeploy.vetting.shape import END
 
 _SECRETS = (
@@ -37,6 +37,8 @@ def targets(case: Case) -> Iterator[Finding]:
 def batches(case: Case) -> Iterator[Finding]:
     """A step touches nothing but its own target and what shares its lane or machine, and where judges count batches, what is taken is in one."""
     env = case.section.env
+    if case.plan.disaster_at_s is not None:
+        return  # a recovery touches whatever needs what was lost
     together: dict[str, set[str]] = defaultdict(set)
     for step in case.plan.steps:
         if step.lane and step.target:
@@ -121,7 +123,7 @@ def restored(case: Case) -> Iterator[Finding]:
     first = Section(case.shape)
     for life in case.section.lives:
         last, was = life.spells[-1], first.start(life.name)
-        wrong = last.condition.mode != was.mode or last.condition.version != was.version
+        wrong = last.condition.mode != was.mode or (was.mode != ABSENT and last.condition.version != was.version)
         if wrong:
             name = case.shape.instances[life.name]
             ends = f"{last.condition.mode}, version {last.condition.version}"

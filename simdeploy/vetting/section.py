@@ -122,8 +122,14 @@ class Section:
         if named is None and self.env.services[service].leader is not None:
             named = self.env.leader_of(service)
         index = {name: i for i, name in enumerate(self.shape.instances)}
-        members = [m for m in self.env.members(service) if self.start(index[m]).mode == SERVING]
-        return named or next(iter(members), None)
+        members = self.env.members(service)
+        serving = [m for m in members if self.start(index[m]).mode == SERVING]
+        if named is None:
+            named = next((m for m in members if m in serving or self.env.instances[m][1] in self.lost_before), None)
+        spec = self.env.services[service]
+        if named in serving or (spec.role == "datastore" and spec.failover == "manual"):
+            return named
+        return next(iter(serving), None)  # elected when the one before it was lost
 
     @cached_property
     def lives(self) -> list[Life]:
