@@ -19,17 +19,18 @@ class FrontDoor(NamedTuple):
     state: frozenset[int]
 
 
-def front_door(floors: Floors, given: Without = NOTHING) -> FrontDoor:
+def front_door(floors: Floors, given: Without = NOTHING, pinned: bool = False) -> FrontDoor:
     """The floor of the front door: the least over the critical services, by the bottleneck law.
 
     The least over states and the least over services may change places, so that this is exact. Of cells every choice of
-    the scarcest service of each is tried; of more than MOST_CHOICES the sum of the least of each cell is a bound.
+    the scarcest service of each is tried; of more than MOST_CHOICES the sum of the least of each cell is a bound. With
+    *pinned* only what is in cells counts.
     """
     env = floors.section.env
     cells: dict[str, list[FrontDoor]] = {}
     worst = FrontDoor(math.inf, "", frozenset())
     for service, cell in floors.pools:
-        if service not in env.critical or not env.visits[service]:
+        if service not in env.critical or not env.visits[service] or (pinned and cell is None):
             continue
         low = floors.floor(service, cell, given)
         one = FrontDoor(low.per_s / env.visits[service], service, low.state)

@@ -11,7 +11,7 @@ from simdeploy.plan.plan import Plan
 from simdeploy.tables import listed
 from simdeploy.vetting.capacity import front_door
 from simdeploy.vetting.closure import below
-from simdeploy.vetting.floors import Floors
+from simdeploy.vetting.floors import Floors, Low
 from simdeploy.vetting.section import SERVING, Condition, Section
 from simdeploy.vetting.shape import Event, Shape
 
@@ -70,13 +70,15 @@ class Wanted:
 class Case:
     """One section of a plan from one state on."""
 
-    def __init__(self, section: Section, wanted: Wanted, after: tuple[str, ...] = (), about: str = "") -> None:
+    def __init__(
+        self, section: Section, wanted: Wanted, after: tuple[str, ...] = (), about: str = "", alike: dict[object, Low] | None = None
+    ) -> None:
         self.section, self.wanted = section, wanted
         self.after = after
         """In a rollback: the last main steps that had ended when it began."""
         self.about = about
         """In a rollback: from where, in words."""
-        self.floors = Floors(section)
+        self.floors = Floors(section, alike)
 
     @property
     def plan(self) -> Plan:
@@ -99,7 +101,7 @@ class Case:
 
     def witness(self, events: Collection[Event], lost: Iterable[str] = (), failed: Iterable[str] = ()) -> Witness:
         """The state that the *events* lead to, with all that must have happened before."""
-        state = below(self.shape.before, events)
+        state = below(self.shape.just_before, events)
         ended = {e >> 1 for e in state if e & 1}
         running = {e >> 1 for e in state} - ended
         passed = {u for c in {e >> 1 for e in state} for u in self.shape.before[c]}
@@ -128,7 +130,7 @@ class Case:
 
 def in_state(case: Case, events: Collection[Event], service: str) -> list[int]:
     """The instances of *service* that do not serve in the state that *events* lead to, and did when the section began."""
-    state = below(case.shape.before, events)
+    state = below(case.shape.just_before, events)
     out: list[int] = []
     for life in case.section.lives:
         if life.service == service and life.spells[0].serves:

@@ -12,36 +12,30 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
+from simdeploy.vetting.shape import Event
+
 LARGEST = 2**31 - 1
 """Capacities are 32-bit integers; what must not be cut has this one."""
 
 
-def heaviest(before: Sequence[Sequence[int]], weights: Mapping[int, float], forced: Collection[int] = ()) -> set[int]:
+def heaviest(before: Sequence[Sequence[Event]], weights: Mapping[Event, float], forced: Collection[Event] = ()) -> set[Event]:
     """The events of the heaviest state that contains the *forced* events; the smallest such state.
 
-    *before* are the classes directly before each class; *weights* are of events, and an end comes after its begin.
+    *before* are the events directly before each event.
     Fractions are weighed to about a billionth of the whole.
     """
-    needed = _needed(before, {*(e for e, w in weights.items() if w > 0), *forced})
-    local = {event: k for k, event in enumerate(sorted(needed))}
+    needed = below(before, {*(e for e, w in weights.items() if w > 0), *forced})
+    if not needed:
+        return needed
+    local = {event: k for k, event in enumerate(needed)}
     source, sink = len(local), len(local) + 1
-    total = sum(abs(w) for e, w in weights.items() if e in local) + 1.0
-    scale = (
-        1.0
-        if all(float(w).is_integer() for w in weights.values()) and total * (len(forced) + 1) < 2**29
-        else 2**28 / total / (len(forced) + 1)
-    )
-    must = int(total * scale) + 1
-    rows: list[tuple[int, int, int]] = []
-    for event, k in local.items():
+    total = (sum(abs(w) for w in weights.values()) + 1.0) * (len(forced) + 1)
+    scale = 1.0 if total < 2**29 and all(float(w).is_integer() for w in weights.values()) else 2**28 / total
+    must = int(total * scale / (len(forced) + 1)) + 1
+    rows: list[tuple[int, int, int]] = [(k, local[e], LARGEST) for event, k in local.items() for e in before[event]]
+    for event in {*weights, *forced} & needed:
         weight = round(weights.get(event, 0.0) * scale) + (must if event in forced else 0)
-        if weight > 0:
-            rows.append((source, k, weight))
-        elif weight < 0:
-            rows.append((k, sink, -weight))
-        rows += [(k, local[e], LARGEST) for e in _directly_before(before, event)]
-    if not any(u == source for u, _, _ in rows):
-        return set()
+        rows.append((source, local[event], weight) if weight > 0 else (local[event], sink, -weight))
     table = np.array(rows, dtype=np.int64)
     graph = csr_array((table[:, 2].astype(np.int32), (table[:, 0], table[:, 1])), shape=(sink + 1, sink + 1))
     flow = maximum_flow(graph, source, sink).flow
@@ -51,19 +45,11 @@ def heaviest(before: Sequence[Sequence[int]], weights: Mapping[int, float], forc
     return {event for event, k in local.items() if k in reached}
 
 
-def below(before: Sequence[Sequence[int]], events: Collection[int]) -> set[int]:
+def below(before: Sequence[Sequence[Event]], events: Collection[Event]) -> set[Event]:
     """The smallest state that contains *events*."""
-    return _needed(before, events)
-
-
-def _directly_before(before: Sequence[Sequence[int]], event: int) -> list[int]:
-    return [event - 1] if event & 1 else [2 * u + 1 for u in before[event >> 1]]
-
-
-def _needed(before: Sequence[Sequence[int]], events: Collection[int]) -> set[int]:
     found, todo = set(events), [*events]
     while todo:
-        for e in _directly_before(before, todo.pop()):
+        for e in before[todo.pop()]:
             if e not in found:
                 found.add(e)
                 todo.append(e)

@@ -12,10 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-import networkx as nx
-
 from simdeploy.environment.models import Service
-from simdeploy.plan.progress import order
 from simdeploy.plan.steps import Judge
 from simdeploy.vetting.closure import below, heaviest
 from simdeploy.vetting.leads import reigns
@@ -51,8 +48,10 @@ NOTHING = Without()
 class Floors:
     """The floors of the services of one section."""
 
-    def __init__(self, section: Section) -> None:
+    def __init__(self, section: Section, alike: dict[object, Low] | None = None) -> None:
         self.section = section
+        self._alike = {} if alike is None else alike
+        """Floors of balanced services by the lives of their instances, which sections of one plan may share."""
         self.shape = section.shape
         opens = section.service_events("open", "") if not section.plan.start.live else []
         self.forced = [event for event, _ in opens[:1]]
@@ -80,7 +79,11 @@ class Floors:
             if spec.role in LEADING or (spec.role == "quorum" and spec.serves == "leader"):
                 low = self._led(service, spec, given)
             else:
-                low = self._shared(spec, self.pools[service, cell], given)
+                lives = self.pools[service, cell]
+                same = (given, self.section.part, *self.forced, *map(id, lives))
+                if same not in self._alike:
+                    self._alike[same] = self._shared(spec, lives, given)
+                low = self._alike[same]
             self._known[key] = low
         return self._known[key]
 
@@ -91,7 +94,7 @@ class Floors:
         if spec.balancing == "even":
             return self._even(spec, lives, given)
         whole, weights = self._lacking(lives, given)
-        state = heaviest(self.shape.before, weights, self.forced)
+        state = heaviest(self.shape.just_before, weights, self.forced)
         serving = max(0.0, whole - sum(w for e, w in weights.items() if e in state))
         return Low(_served(spec, 0.0 if serving < 1e-9 else serving), frozenset(state))
 
@@ -105,7 +108,7 @@ class Floors:
             whole += rate * serving
             for event, weight in lacking.items():
                 _add(weights, event, rate * weight)
-        state = heaviest(self.shape.before, weights, self.forced)
+        state = heaviest(self.shape.just_before, weights, self.forced)
         return Low(max(0.0, whole - sum(w for e, w in weights.items() if e in state)), frozenset(state))
 
     def _lacking(self, lives: list[Life], given: Without) -> tuple[float, dict[Event, float]]:
@@ -149,29 +152,11 @@ class Floors:
 
     def _units(self, parts: list[Part]) -> list[list[Part]]:
         """The parts whose instances fail together, since they share a lane: an old machine and the new one in its place."""
-        same = nx.utils.UnionFind(life.name for life, _ in parts)
-        own = {i: life for life, _ in parts for i in life.like}
-        lane = self._lanes
-        touched: dict[int, list[int]] = defaultdict(list)
-        for life, _ in parts:
-            for k in {t.step for t in self.shape.touches[life.name] if self.section.is_in(t.step)}:
-                touched[lane[k]].append(life.name)
-        for life, _ in parts:
-            for i in life.like[1:]:
-                for k in {t.step for t in self.shape.touches[i] if self.section.is_in(t.step)}:
-                    if lane[k] in touched:
-                        touched[lane[k]].append(life.name)
-        for names in touched.values():
-            alike = [n for n in names if len(own[n].like) == len(own[names[0]].like)]
-            same.union(*alike)
+        number = self.shape.units(self.section.part)
         units: dict[int, list[Part]] = defaultdict(list)
         for life, values in parts:
-            units[same[life.name]].append((life, values))
+            units[number[life.name]].append((life, values))
         return list(units.values())
-
-    @cached_property
-    def _lanes(self) -> list[int]:
-        return order(self.section.plan).lane
 
     def _merged(self, unit: list[Part]) -> Chain:
         """What a unit counts from each event of its lives on."""
@@ -214,9 +199,7 @@ class Floors:
         least = self._least(margins, given)
         return Low(least.per_s - sum(i in given.lost for life in lives for i in life.like), least.state)
 
-    def _least(
-        self, parts: list[Part], given: Without, within: Sequence[Event] = (), before: Event | None = None
-    ) -> Low:
+    def _least(self, parts: list[Part], given: Without, within: Sequence[Event] = (), before: Event | None = None) -> Low:
         """The least sum over (a life, what each that lives it counts in each of its spells), in any reachable state.
 
         *within*: of the states that contain these events; *before*: and not this one.
@@ -225,7 +208,7 @@ class Floors:
         whole = self._sum(parts, given, weights)
         if before is not None:
             _add(weights, before, -2.0 * sum(map(abs, weights.values())) - 1.0)
-        state = heaviest(self.shape.before, weights, {*self.forced, *within})
+        state = heaviest(self.shape.just_before, weights, {*self.forced, *within})
         return Low(whole - sum(w for e, w in weights.items() if e in state), frozenset(state))
 
     def majority(self, service: str) -> Low:
@@ -287,7 +270,7 @@ class Floors:
 
     def _at(self, *spells: Spell) -> frozenset[Event]:
         """The smallest state in which all *spells* have begun."""
-        return frozenset(below(self.shape.before, [*self.forced, *(s.since for s in spells if s.since is not None)]))
+        return frozenset(below(self.shape.just_before, [*self.forced, *(s.since for s in spells if s.since is not None)]))
 
     def _releases(self, lives: Collection[Life]) -> dict[int, tuple[int, Mapping[Event, Event | None]]]:
         """Of each life: how many of it may stay out for good, and from which event on the others are known not to have failed.
@@ -300,9 +283,9 @@ class Floors:
         for life in lives:
             staying, speaks = 0, dict[Event, Event | None]()
             events = {s.since for s in life.spells if s.since is not None}
-            judges = {self._judge.get(e >> 1) for e in events} - {None}
+            judges = {self.shape.judge_of.get(e >> 1) for e in events} - {None}
             for event in events:
-                judge = self._judge.get(event >> 1)
+                judge = self.shape.judge_of.get(event >> 1)
                 fatal = self.shape.step_of[event >> 1].fatal
                 speaks[event] = event if fatal and judge is None else None if judge is None else 2 * judge + 1
             for judge in judges:
@@ -317,20 +300,6 @@ class Floors:
                 if spec is not None:
                     budgets[spec.of if spec.of in ("carried", "plan") else judge] -= staying
             found[life.name] = (staying, speaks)
-        return found
-
-    @cached_property
-    def _judge(self) -> dict[int, int]:
-        """Class of a step -> the class of the first judge that counts it; those of a plan count what nobody watches too."""
-        found: dict[int, int] = {}
-        judges = [(c, step.judge) for c, step in self.section.steps if step.judge is not None]
-        for c, judge in judges:
-            for watched in judge.watch:
-                found.setdefault(int(self.shape.cls[self.shape.position[watched]]), c)
-        of_all = [c for c, judge in judges if judge.of in ("carried", "plan")]
-        for c, _ in self.section.steps if of_all else ():
-            if c not in found and (first := next((j for j in of_all if self.shape.ancestors[j] >> c & 1), None)) is not None:
-                found[c] = first
         return found
 
 

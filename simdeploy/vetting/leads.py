@@ -16,7 +16,7 @@ class Reign(NamedTuple):
 
 def reigns(section: Section, service: str) -> list[Reign]:
     """Who leads *service* from event to event, were nothing to happen to a leader but what steps say of the lead."""
-    index = {name: i for i, name in enumerate(section.shape.instances)}
+    index = section.shape.index
     first = section.start_leader(service)
     now = Condition("", "")
     found = [Reign(None if first is None else index[first], Spell(None, None, now, 1.0))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 from simdeploy.plan.findings import Finding, Severity
@@ -10,6 +9,8 @@ from simdeploy.vetting.capacity import FrontDoor, front_door
 from simdeploy.vetting.case import Case, in_state, named
 from simdeploy.vetting.floors import NOTHING, Without
 
+SLACK = 1e-6
+"""What rounding may take [req/s]."""
 UNDECLARED = Without(declared=False)
 FAILING = Without(failing=True)
 
@@ -18,28 +19,30 @@ def capacity(case: Case) -> Iterator[Finding]:
     """For every timing each critical service carries what is wanted of the front door; short locks and moved leads are notes."""
     if case.floors.never_opens:
         return
-    for service, cell_sum in _limits(case, UNDECLARED):
-        if cell_sum.least_per_s < case.wanted.capacity_per_s - 1e-6:
-            yield _short(case, "error", "capacity", service, cell_sum, "")
-        elif (full := _limit(case, service, NOTHING)).least_per_s < case.wanted.capacity_per_s - 1e-6:
+    wanted = case.wanted.capacity_per_s - SLACK
+    for service in _limiting(case):
+        if (kept := _limit(case, service, UNDECLARED)).least_per_s < wanted:
+            yield _short(case, "error", "capacity", kept, "")
+        elif (full := _limit(case, service, NOTHING)).least_per_s < wanted:
             severity: Severity = "error" if case.wanted.forbids_outages else "note"
             cause = "while it is locked, slowed down or between two leaders, as the plan declares"
-            yield _short(case, severity, "declared-outage", service, full, cause)
+            yield _short(case, severity, "declared-outage", full, cause)
 
 
 def failures(case: Case) -> Iterator[Finding]:
     """The failures that the judges tolerate, added up over the batches, leave enough."""
     if case.floors.never_opens:
         return
-    for service, kept in _limits(case, UNDECLARED):
+    wanted = case.wanted.capacity_per_s - SLACK
+    for service in _limiting(case):
         left = _limit(case, service, Without(failing=True, declared=False))
-        if left.least_per_s < case.wanted.capacity_per_s - 1e-6 <= kept.least_per_s:
+        if left.least_per_s < wanted <= _limit(case, service, UNDECLARED).least_per_s:
             message = (
-                f"with the failures that its judges tolerate added up, {service} may leave {left.least_per_s:.4g} req/s at the front door; "
+                f"with the failures that its judges tolerate added up, {left.service} may leave {left.least_per_s:.4g} req/s at the front door; "
                 f"{case.wanted.source} {case.wanted.capacity_per_s:.4g}"
             )
             cure = "lower max_failures, or count them over the whole plan (of: plan or carried) instead of batch by batch"
-            yield case.finding("error", "failures", service, message, cure, case.witness(left.state))
+            yield case.finding("error", "failures", left.service, message, cure, case.witness(left.state))
 
 
 def machine_lost(case: Case) -> Iterator[Finding]:
@@ -66,31 +69,30 @@ def quorum(case: Case) -> Iterator[Finding]:
         if spec.role == "quorum" and (low := case.floors.majority(service)).per_s <= 0 < case.wanted.rest.majority(service).per_s:
             out = in_state(case, low.state, service)
             message = (
-                f"{service} may lose its quorum: {named(case, out)} are out at once, of {len(case.section.env.members(service))} members"
+                f"{service} may lose its quorum: {named(case, out)} are out at once, of {len(case.shape.members_of[service])} members"
             )
             cure = "take fewer of its members out at once: batches of 1"
             yield case.finding("error", "quorum", service, message, cure, case.witness(low.state))
 
 
-def _limits(case: Case, given: Without) -> list[tuple[str, FrontDoor]]:
-    """Service -> the least that it leaves at the front door; of services in cells together, under the one that leaves least."""
-    env, found = case.section.env, list[tuple[str, FrontDoor]]()
-    for service in dict.fromkeys(service for service, _ in case.floors.pools):
-        if service in env.critical and env.visits[service] and service not in env.pinned:
-            low = case.floors.floor(service, None, given)
-            found.append((service, FrontDoor(low.per_s / env.visits[service], service, low.state)))
-    if env.cells:
-        door = front_door(case.floors, given)
-        if door.service in env.pinned:
-            found.append((door.service, door))
-    return found
+def _limiting(case: Case) -> list[str]:
+    """The services that limit the front door; of those in cells, which limit it together, the first one."""
+    env = case.section.env
+    found = [s for s in dict.fromkeys(s for s, _ in case.floors.pools) if s in env.critical and env.visits[s]]
+    pinned = [s for s in found if s in env.pinned]
+    return [s for s in found if s not in env.pinned] + pinned[:1]
 
 
 def _limit(case: Case, service: str, given: Without) -> FrontDoor:
-    return next((low for name, low in _limits(case, given) if name == service), FrontDoor(math.inf, service, frozenset()))
+    """The least that *service* leaves at the front door; of a service in cells, what all that are in cells leave together."""
+    if service in case.section.env.pinned:
+        return front_door(case.floors, given, pinned=True)
+    low = case.floors.floor(service, None, given)
+    return FrontDoor(low.per_s / case.section.env.visits[service], service, low.state)
 
 
-def _short(case: Case, severity: Severity, invariant: str, service: str, low: FrontDoor, cause: str) -> Finding:
+def _short(case: Case, severity: Severity, invariant: str, low: FrontDoor, cause: str) -> Finding:
+    service = low.service
     out = in_state(case, low.state, service)
     why = cause or (f"{named(case, out)} may be out at once" if out else "some of it is slowed down")
     least = "nothing" if low.least_per_s <= 0 else f"{low.least_per_s:.4g} req/s"
@@ -106,26 +108,23 @@ def _short(case: Case, severity: Severity, invariant: str, service: str, low: Fr
 
 def _kinds(case: Case, machines: Iterable[str]) -> tuple[int, ...]:
     """What runs on these machines, like instances by the same number."""
-    gone = set(machines)
-    env, index = case.section.env, case.shape.instances
-    return tuple(sorted(case.section.life_of[i].name for i, name in enumerate(index) if env.instances[name][1] in gone))
+    return tuple(sorted(case.section.life_of[i].name for machine in machines for i in case.shape.on_machine[machine]))
 
 
 def _lost(case: Case, invariant: str, groups: dict[str, list[str]]) -> Iterator[Finding]:
     """One finding for what is worst of all *groups* of machines that may be lost."""
     if case.floors.never_opens or not case.is_main:
         return
-    env, index = case.section.env, case.shape.instances
     worst: tuple[float, str, list[str], FrontDoor] | None = None
     for name, machines in groups.items():
-        gone = frozenset(i for i, instance in enumerate(index) if env.instances[instance][1] in machines)
+        gone = frozenset(i for machine in machines for i in case.shape.on_machine[machine])
         given = Without(lost=gone, declared=False)
-        if not gone or front_door(case.wanted.rest, given).least_per_s < case.wanted.capacity_per_s - 1e-6:
+        if not gone or front_door(case.wanted.rest, given).least_per_s < case.wanted.capacity_per_s - SLACK:
             continue
         left = front_door(case.floors, given)
         if worst is None or left.least_per_s < worst[0]:
             worst = (left.least_per_s, name, machines, left)
-    if worst is None or worst[0] >= case.wanted.capacity_per_s - 1e-6 or front_door(case.floors, UNDECLARED).least_per_s <= worst[0]:
+    if worst is None or worst[0] >= case.wanted.capacity_per_s - SLACK or front_door(case.floors, UNDECLARED).least_per_s <= worst[0]:
         return
     least, name, machines, low = worst
     what = "zone" if invariant == "zone-lost" else "machine"

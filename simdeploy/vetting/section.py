@@ -89,13 +89,17 @@ class Section:
 
     def is_in(self, k: int) -> bool:
         """Whether the step at position *k* is of this part and is not passed over."""
-        return self.plan.steps[k].part == self.part and self._active(k)
+        return self._in[self.shape.cls[k]]
+
+    @cached_property
+    def _in(self) -> list[bool]:
+        """Of each class: whether its steps are of this part and are not passed over."""
+        return [step.part == self.part and self._active(k) for k, step in zip(self.shape.first.tolist(), self.shape.step_of, strict=True)]
 
     @cached_property
     def steps(self) -> list[tuple[int, Step]]:
         """Its steps, one of each class, with the class."""
-        first = self.shape.first.tolist()
-        return [(c, self.shape.step_of[c]) for c in self.shape.order if self.is_in(first[c])]
+        return [(c, self.shape.step_of[c]) for c in self.shape.order if self._in[c]]
 
     def start(self, i: int) -> Condition:
         """How the instance at position *i* stands when the part begins."""
@@ -121,15 +125,14 @@ class Section:
         named = self.plan.start.leaders.get(service)
         if named is None and self.env.services[service].leader is not None:
             named = self.env.leader_of(service)
-        index = {name: i for i, name in enumerate(self.shape.instances)}
-        members = self.env.members(service)
-        serving = [m for m in members if self.start(index[m]).mode == SERVING]
+        members = [self.shape.instances[i] for i in self.shape.members_of[service]]
+        serving = {m for m in members if self.start(self.shape.index[m]).mode == SERVING}
         if named is None:
             named = next((m for m in members if m in serving or self.env.instances[m][1] in self.lost_before), None)
         spec = self.env.services[service]
         if named in serving or (spec.role == "datastore" and spec.failover == "manual"):
             return named
-        return next(iter(serving), None)  # elected when the one before it was lost
+        return next((m for m in members if m in serving), None)  # elected when the one before it was lost
 
     @cached_property
     def lives(self) -> list[Life]:
@@ -219,14 +222,7 @@ class Section:
 
     def service_events(self, verb: str, service: str) -> list[tuple[Event, Any]]:
         """What the steps do to a service as a whole by *verb*, in the order of the DAG's levels, with the argument."""
-        level, first = self.shape.level, self.shape.first.tolist()
-        found = []
-        for c, step in self.steps:
-            for when, effects in ((BEGIN, step.begin), (END, step.end)):
-                for effect in effects:
-                    if effect[0] == verb and (len(effect) < 2 or effect[1] == service):
-                        found.append(((2 * level[first[c]] + when, c), 2 * c + when, effect[2] if len(effect) > 2 else None))
-        return [(event, value) for _, event, value in sorted(found, key=lambda f: f[0])]
+        return [(event, value) for c, event, value in self.shape.whole.get((verb, service), ()) if self._in[c]]
 
 
 def _share(now: Condition, factor: float) -> float:

@@ -33,7 +33,7 @@ def writers(case: Case) -> Iterator[Finding]:
 
 
 def _unordered(case: Case, subject: str, message: str, steps: list[str]) -> Finding:
-    classes = {2 * int(case.shape.cls[case.shape.position[s]]) for s in steps}
+    classes = {2 * case.shape.cls[case.shape.position[s]] for s in steps}
     cure = f"let {steps[1]} come after {steps[0]}, or the other way round"
     return case.finding("error", "writers", subject, message, cure, case.witness(classes))
 

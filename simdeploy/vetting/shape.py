@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from simdeploy.plan.plan import GUARDS, Plan
+from simdeploy.plan.progress import order
 from simdeploy.plan.steps import Step
 
 Hashes = NDArray[np.uint64]
@@ -45,7 +47,15 @@ class Shape:
         self.instances = list(plan.environment.instances)
         self.touches: list[list[Touch]] = [[] for _ in self.instances]
         """Of each instance: how steps act on it, in the order of the DAG's levels."""
-        index = {name: i for i, name in enumerate(self.instances)}
+        index = self.index = {name: i for i, name in enumerate(self.instances)}
+        """Instance -> its position."""
+        self.members_of: dict[str, list[int]] = {name: [] for name in plan.environment.services}
+        """Of each service: its instances."""
+        self.on_machine: dict[str, list[int]] = {m.name: [] for m in plan.environment.machines}
+        """Of each machine: the instances on it."""
+        for i, (service, machine) in enumerate(plan.environment.instances.values()):
+            self.members_of[service].append(i)
+            self.on_machine[machine].append(i)
         self.level = _levels(plan)
         for k, step in enumerate(plan.steps):
             for instance, factor in step.slow:
@@ -58,11 +68,13 @@ class Shape:
         for touches in self.touches:
             touches.sort(key=lambda t: (2 * self.level[t.step] + t.when, t.step))
         step_colours, instance_colours = _refined(self)
-        _, self.first, self.cls, sizes = np.unique(step_colours, return_index=True, return_inverse=True, return_counts=True)
+        _, self.first, cls, sizes = np.unique(step_colours, return_index=True, return_inverse=True, return_counts=True)
+        self.cls: list[int] = cls.tolist()
+        """Of each step: its class."""
         self.size = sizes.tolist()
         """Of each class: how many steps are in it."""
         self.members: dict[int, list[int]] = defaultdict(list)
-        for k, c in enumerate(self.cls.tolist()):
+        for k, c in enumerate(self.cls):
             self.members[c].append(k)
         self.step_of = [plan.steps[k] for k in self.first.tolist()]
         """Of each class: its first step."""
@@ -71,12 +83,13 @@ class Shape:
             by_colour[colour].append(i)
         self.like = list(by_colour.values())
         """Like instances, by position, together."""
+        self._units: dict[int, list[int]] = {}
         self._edges()
 
     def _edges(self) -> None:
         """What each class has directly before it, and in which cases all of one come before all of the other."""
         counts: dict[tuple[int, int], int] = defaultdict(int)
-        cls = self.cls.tolist()
+        cls = self.cls
         for u, later in enumerate(self.plan.wiring.successors):
             for v, _ in later:
                 counts[cls[u], cls[v]] += 1
@@ -116,6 +129,58 @@ class Shape:
             found[c] = bits | (self.ancestors[c] if self.size[c] == 1 else self.ancestors[c] & single)
         return found
 
+    @cached_property
+    def judge_of(self) -> dict[int, int]:
+        """Class of a step -> the class of the first judge that counts it; judges of a plan count what nobody watches too."""
+        found: dict[int, int] = {}
+        judges = [(c, judge) for c in self.order if (judge := self.step_of[c].judge) is not None]
+        for c, judge in judges:
+            for watched in judge.watch:
+                found.setdefault(self.cls[self.position[watched]], c)
+        of_all = [c for c, judge in judges if judge.of in ("carried", "plan")]
+        for c in self.order if of_all else ():
+            if c not in found and (first := next((j for j in of_all if self.ancestors[j] >> c & 1), None)) is not None:
+                found[c] = first
+        return found
+
+    @cached_property
+    def just_before(self) -> list[list[Event]]:
+        """Of each event: the events directly before it."""
+        return [before for c in range(len(self.size)) for before in ([2 * u + 1 for u in self.before[c]], [2 * c])]
+
+    @cached_property
+    def whole(self) -> dict[tuple[str, str], list[tuple[int, Event, Any]]]:
+        """(verb, service) -> (class, event, argument) of what steps do to the service as a whole, in the order of the levels."""
+        found: dict[tuple[str, str], list[tuple[int, Event, Any]]] = defaultdict(list)
+        for c in self.order:
+            for when, effects in ((BEGIN, self.step_of[c].begin), (END, self.step_of[c].end)):
+                for effect in effects:
+                    subject = str(effect[1]) if len(effect) > 1 else ""
+                    if subject == "" or subject in self.plan.environment.services:
+                        found[str(effect[0]), subject].append((c, 2 * c + when, effect[2] if len(effect) > 2 else None))
+        level = [self.level[k] for k in self.first.tolist()]
+        for events in found.values():
+            events.sort(key=lambda f: (2 * level[f[0]] + f[1] % 2, f[0]))
+        return found
+
+    def units(self, part: int) -> list[int]:
+        """Of each instance: a number that it shares with those whose lanes in this *part* it shares, as many and as like as it."""
+        if part not in self._units:
+            kind = {i: k for k, like in enumerate(self.like) for i in like}
+            first: dict[int, int] = {}
+            same = nx.utils.UnionFind(range(len(self.like)))
+            for i, touches in enumerate(self.touches):
+                for lane in {self._lanes[t.step] for t in touches if self.plan.steps[t.step].part == part}:
+                    other = kind[first.setdefault(lane, i)]
+                    if other != kind[i] and len(self.like[other]) == len(self.like[kind[i]]):
+                        same.union(other, kind[i])
+            self._units[part] = [same[kind[i]] for i in range(len(self.instances))]
+        return self._units[part]
+
+    @cached_property
+    def _lanes(self) -> list[int]:
+        return order(self.plan).lane
+
     def precedes(self, early: Event, late: Event, same: bool) -> bool:
         """Whether *early* has always happened when *late* has; *same*: of steps on one instance, else of any two of the classes."""
         u, v = early >> 1, late >> 1
@@ -125,7 +190,7 @@ class Shape:
 
     def event(self, touch: Touch, when: int | None = None) -> Event:
         """The event of a touch."""
-        return 2 * int(self.cls[touch.step]) + (touch.when if when is None else when)
+        return 2 * self.cls[touch.step] + (touch.when if when is None else when)
 
 
 def _levels(plan: Plan) -> list[int]:

@@ -86,11 +86,10 @@ def _floors(case: Case) -> Iterator[Floor]:
     env = case.section.env
     failing = Without(failing=True)
     own = [m.name for m in env.machines if not m.hosted]
-    lost = [frozenset(i for i, name in enumerate(case.shape.instances) if env.instances[name][1] == m) for m in own]
+    lost = [frozenset(case.shape.on_machine[m]) for m in own]
     lost = list({_alike(case, gone): gone for gone in lost if gone}.values())
     zones = {m.zone for m in env.machines if m.zone is not None and not m.hosted}
-    of_zone = {m.name: m.zone for m in env.machines if not m.hosted}
-    away = [frozenset(i for i, n in enumerate(case.shape.instances) if of_zone.get(env.instances[n][1]) == z) for z in sorted(zones)]
+    away = [frozenset(i for m in env.machines if m.zone == z and not m.hosted for i in case.shape.on_machine[m.name]) for z in sorted(zones)]
 
     def least(door: Callable[[Without], float], groups: list[frozenset[int]]) -> float | None:
         return _finite(min((door(Without(lost=gone)) for gone in groups), default=math.inf))

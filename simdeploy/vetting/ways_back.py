@@ -13,6 +13,7 @@ from typing import NamedTuple
 from simdeploy.plan.steps import ROLLBACK, Step
 from simdeploy.vetting.case import Case
 from simdeploy.vetting.closure import below
+from simdeploy.vetting.floors import Low
 from simdeploy.vetting.leads import reigns
 from simdeploy.vetting.section import SERVING, Condition, Life, Section
 from simdeploy.vetting.shape import END, Event
@@ -31,18 +32,19 @@ def ways_back(main: Case) -> Iterator[Case]:
     plan, shape = main.plan, main.shape
     parts = {s.part for s in plan.steps}
     lives: dict[tuple[object, ...], Life] = {}
+    alike: dict[object, Low] = {}
     cases = [(main, frozenset[Event]())]
     while cases:
         case, before = cases.pop(0)
         if ROLLBACK in parts and _rolls_back(main):
             for point in _points(case, before):
                 if not any(shape.step_of[e >> 1].no_return for e in point.events):
-                    yield _entered(case, ROLLBACK, point, lives)
+                    yield _entered(case, ROLLBACK, point, lives, alike)
         forward = max(case.section.part, 0) + 1
         gates = [c for c, s in case.section.steps if s.gate is not None and s.gate.reaction == "forward"]
         if forward in parts and gates:
-            events = before | below(shape.before, {2 * c for c in gates})
-            entered = _entered(case, forward, Point(frozenset(events), f"forward round {forward}"), lives)
+            events = before | below(shape.just_before, {2 * c for c in gates})
+            entered = _entered(case, forward, Point(frozenset(events), f"forward round {forward}"), lives, alike)
             yield entered
             cases.append((entered, frozenset(events)))
 
@@ -56,7 +58,7 @@ def _points(case: Case, before: frozenset[Event]) -> Iterator[Point]:
     """The points at which a section may be left, the same state once."""
     shape = case.shape
     groups: list[list[int]] = [
-        sorted({int(shape.cls[shape.position[w]]) for w in step.judge.watch}) for _, step in case.section.steps if step.judge
+        sorted({shape.cls[shape.position[w]] for w in step.judge.watch}) for _, step in case.section.steps if step.judge
     ]
     judged = {c for group in groups for c in group}
     groups += [[c] for c, step in case.section.steps if c not in judged and step.kind == "step" and (step.begin or step.end)]
@@ -66,13 +68,13 @@ def _points(case: Case, before: frozenset[Event]) -> Iterator[Point]:
         for c in group:
             by_action.setdefault(shape.step_of[c].action.partition("#")[0], []).append(c)
         for classes in by_action.values():
-            happened = before | below(shape.before, {2 * c + END for c in classes})
+            happened = before | below(shape.just_before, {2 * c + END for c in classes})
             if happened not in seen:
                 seen.add(happened)
                 yield Point(happened, f"rolled back after {case.ids(classes[-1:])[-1]}")
 
 
-def _entered(case: Case, part: int, point: Point, lives: dict[tuple[object, ...], Life]) -> Case:
+def _entered(case: Case, part: int, point: Point, lives: dict[tuple[object, ...], Life], alike: dict[object, Low]) -> Case:
     """The case of a *part* that begins at *point*."""
     section, shape = case.section, case.shape
     starts: dict[int, Condition] = {}
@@ -81,27 +83,28 @@ def _entered(case: Case, part: int, point: Point, lives: dict[tuple[object, ...]
         starts |= dict.fromkeys(life.like, now.condition)
     schemas = dict(section.start_schemas)
     leaders: dict[str, str | None] = {}
-    index = {name: i for i, name in enumerate(shape.instances)}
-    for service in section.env.services:
+    for service, spec in section.env.services.items():
+        if spec.role not in ("leader_elected", "datastore", "quorum"):
+            continue
         for event, schema in section.service_events("schema", service):
             if event in point.events:
                 schemas[service] = str(schema)
         held = [
             r.leader for r in reigns(section, service) if r.leader is not None and (r.spell.since is None or r.spell.since in point.events)
         ]
-        serving = [m for m in section.env.members(service) if starts[index[m]].mode == SERVING]
+        serving = [shape.instances[i] for i in shape.members_of[service] if starts[i].mode == SERVING]
         last = shape.instances[held[-1]] if held else None
         keeps = last in serving or (
             section.env.services[service].role == "datastore" and section.env.services[service].failover == "manual"
         )
         leaders[service] = last if keeps else next(iter(serving), None)
     wanted = {c: _is_wanted(case, shape.step_of[c], point) for c in range(len(shape.size)) if shape.step_of[c].part == part}
-    cls = shape.cls.tolist()
+    cls = shape.cls
     entered = Section(shape, part, starts, lambda k: wanted[cls[k]], schemas, leaders, lives)
     last_steps = {e >> 1 for e in point.events if e & 1}
     passed = {u for c in last_steps for u in shape.before[c]}
     after = tuple(case.plan.steps[k].id for k in sorted(k for c in last_steps - passed for k in shape.members[c]))
-    return Case(entered, case.wanted, after, point.about)
+    return Case(entered, case.wanted, after, point.about, alike)
 
 
 def _is_wanted(case: Case, step: Step, point: Point) -> bool:
@@ -109,7 +112,7 @@ def _is_wanted(case: Case, step: Step, point: Point) -> bool:
     shape = case.shape
 
     def happened(name: str, when: int) -> bool:
-        return 2 * int(shape.cls[shape.position[name]]) + when in point.events
+        return 2 * shape.cls[shape.position[name]] + when in point.events
 
     return (
         (not step.began or any(happened(n, 0) for n in step.began))
