@@ -300,8 +300,14 @@ class Floors:
         for life in lives:
             staying, speaks = 0, dict[Event, Event | None]()
             events = {s.since for s in life.spells if s.since is not None}
+            if events and all(e >> 1 in self._must_succeed for e in events):
+                found[life.name] = (0, {e: e for e in events})
+                continue
             judges = {self.shape.judge_of.get(e >> 1) for e in events} - {None}
             for event in events:
+                if event >> 1 in self._must_succeed:
+                    speaks[event] = event
+                    continue
                 judge = self.shape.judge_of.get(event >> 1)
                 fatal = self.shape.step_of[event >> 1].fatal
                 speaks[event] = event if fatal and judge is None else None if judge is None else 2 * judge + 1
@@ -317,6 +323,18 @@ class Floors:
                 if spec is not None:
                     budgets[spec.of if spec.of in ("carried", "plan") else judge] -= staying
             found[life.name] = (staying, speaks)
+        return found
+
+    @cached_property
+    def _must_succeed(self) -> set[int]:
+        """The classes of what must have succeeded when the doors open."""
+        found, todo = set[int](), [e >> 1 for e in self.forced]
+        while todo:
+            for name in self.shape.step_of[todo.pop()].needs:
+                c = self.shape.cls[self.shape.position[name]]
+                if c not in found:
+                    found.add(c)
+                    todo.append(c)
         return found
 
 
