@@ -141,6 +141,9 @@ class History:
                 self._points.append((event.at_s, event.dated_s))
             elif event.kind == "failover":
                 self.losses.append((event.dated_s - (self._lag_s or 0.0), event.dated_s))
+            elif event.kind == "lost":
+                left = self._surviving(event.dated_s, event.dated_s, event.who, event.until_s)
+                self.losses.append((max([NOTHING, *left]).until_s, event.dated_s))
             else:
                 self._restore(event)
 

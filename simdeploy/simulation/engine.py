@@ -25,7 +25,7 @@ from simdeploy.plan.plan import Plan
 from simdeploy.plan.progress import FAILED, SUCCEEDED, Progress, Result, order
 from simdeploy.plan.state import Timer
 from simdeploy.plan.steps import MAIN
-from simdeploy.plan.trace import Record, Trace
+from simdeploy.plan.trace import GONE, Record, Trace
 from simdeploy.simulation.sampler import Draws, Stream, stream_names
 from simdeploy.units import format_s
 
@@ -349,8 +349,8 @@ class _Replication:
 
     def _crash(self, machine: str, for_s: float | None) -> None:
         plan, state = self._engine.plan, self._meter.state
-        self._record("crashed", machine)
-        state.crashed(plan.environment.machine_index[machine], self._env.now)
+        self._record("crashed", machine, GONE if for_s is None else "")
+        state.crashed(plan.environment.machine_index[machine], self._env.now, for_s is not None)
         self._progress.machine_down(machine)
         hit = [i for i in self._current if self._engine.machine[i] == machine and i not in self._delayed]
         self._broken.setdefault(machine, [])
