@@ -59,10 +59,8 @@ def _kept(env: Environment, copies: tuple[Copy, ...], zone: str, rpo_s: float) -
 
 def _exposure(copy: Copy) -> tuple[float, float]:
     """(a, b) of a copy whose exposure at a random moment is uniform from a to a + b [s]."""
-    if isinstance(copy, Backup):
-        return (copy.takes_s if copy.consistent_at == "start" else 0.0), copy.every_s
-    assert isinstance(copy, LogArchive)
-    return copy.ships_in_s, copy.closes_every_s or float("inf")
+    assert not isinstance(copy, Standby)
+    return copy.newest_s, copy.every_s if isinstance(copy, Backup) else copy.closes_every_s or float("inf")
 
 
 def _dies(env: Environment, copy: Backup | LogArchive, zone: str) -> bool:

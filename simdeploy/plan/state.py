@@ -139,7 +139,8 @@ class State:
                 self._lost_at_s.pop(i, None)
                 self._restored(i, at_s, dated_s, self.dated.get(argument, dated_s))
             else:
-                self._restored(i, at_s, self._lost_at_s.pop(i, at_s), copy=argument)
+                self._lost_at_s.pop(i, None)
+                self._restored(i, at_s, self._stopped_at_s.get(i, at_s), copy=argument)
 
     def _restored(self, s: int, at_s: float, stopped_s: float, until_s: float = math.inf, copy: str | None = None) -> None:
         """A store holds what a copy of it held; what was written after a corruption is not wanted."""

@@ -121,7 +121,9 @@ class StoreCase(NamedTuple):
     delayed: bool
     """The standbys apply what they get late, on purpose."""
     replays: bool
-    """Log has to be replayed before it takes over, and it is known how fast that goes."""
+    """Log may have to be replayed before it takes over, or to a standby a backup read back, and it is known how fast that goes."""
+    copy: str | None
+    """The kind of copies that it comes from: a standby has its own data alone, unless a step brings it the best (None)."""
 
 
 class Case(NamedTuple):
@@ -300,5 +302,18 @@ def _store_case(
     way: Way = by or ("promote" if helps else "restore")
     heir = standbys[0] if way == "promote" and standbys else f"{name}@{new[env.instances[primary][1]]}"
     by_itself = way == "promote" and service.failover == "automatic" and not delay_s and not corrupted
-    rates = service.store is not None and service.store.log_bytes_per_s is not None and service.store.replay_bytes_per_s is not None
-    return StoreCase(name, primary, heir, way, by_itself, standbys, delay_s > 0, rates and (way == "restore" or delay_s > 0))
+    replays = _replays(service.store or Store(), way, corrupted)
+    copy = "backup" if way == "restore" else None if replays or corrupted else "standby"
+    return StoreCase(name, primary, heir, way, by_itself, standbys, delay_s > 0, replays, copy)
+
+
+def _replays(store: Store, way: Way, corrupted: bool) -> bool:
+    """Whether what takes over may lack what a copy holds, and it is known how fast it gets that."""
+    known = store.log_bytes_per_s is not None and store.replay_bytes_per_s is not None
+    if way == "restore":
+        return known
+    others = [copy for copy in store.copies if not isinstance(copy, Standby)]
+    behind_s = min((copy.lag_s for copy in standbys_of(store)), default=0.0)
+    if any(copy.newest_s < behind_s for copy in others) or (corrupted and others):
+        return known or store.restore_bytes_per_s is not None
+    return known and any(copy.delay_s for copy in standbys_of(store))

@@ -126,7 +126,7 @@ def _promotion_problems(case: Case, store: StoreCase, where: Path) -> Iterator[P
     elif not store.by_itself and "promote" not in case.env.services[name].actions:
         message = f"{name!r} has no recipe for 'promote', and its standby does not take over by itself"
         yield Problem(where, f"{message}; add it to the service's actions")
-    elif store.replays and {"log_archive"} == {c.kind for c in _copies(case, store)} - {"standby"}:
+    elif store.replays and store.delayed and {"log_archive"} == {c.kind for c in _copies(case, store)} - {"standby"}:
         message = f"the log of {name!r} is replayed and archived, and no backup is there from which that log goes on"
         yield Problem((*where, "copies"), f"{message}; add a backup, or drop the log_archive")
 

@@ -294,20 +294,20 @@ class _Replication:
     def _replay_s(self, step: int) -> float:
         """How long the log is replayed that the latest restore left to be; a time-out cuts that and the attempt fails.
 
-        A standby that was to take over and could not help has a backup read back to it first.
+        A standby that is to take over and holds less than a backup has that read back to it first. What has no rate takes no time.
         """
         layout, timeout_s = self._engine.layout, self._engine.plan.steps[step].timeout_s
         s = layout.replaying[step]
         store = layout.services[s].store
-        assert (
-            store is not None and store.log_bytes_per_s is not None and store.replay_bytes_per_s is not None
-        )  # a plan with such a step has them
+        assert store is not None  # a plan with such a step has one
         events = [e for e in self._meter.state.store_events if e.service == s]
         phases = self._draws.phases(self._r)[layout.service_names[s]]
-        history = History(store, events, layout.sites[s], phases)
-        length_s = history.replay_s * store.log_bytes_per_s / store.replay_bytes_per_s
-        if history.restored_from != "standby" and layout.index.get(self._engine.plan.steps[step].target) in layout.sites[s].standbys:
-            length_s += store.size_bytes / store.restore_bytes_per_s if store.restore_bytes_per_s is not None else 0.0
+        target = layout.index.get(self._engine.plan.steps[step].target or "")
+        onto = target if target in layout.sites[s].standbys else None
+        log_s, is_read_back = History(store, events, layout.sites[s], phases).replay(onto)
+        length_s = log_s * store.replay_s_per_s
+        if is_read_back and store.restore_bytes_per_s is not None:
+            length_s += store.size_bytes / store.restore_bytes_per_s
         if timeout_s is not None and length_s > timeout_s:
             self._late.add(step)
             return timeout_s

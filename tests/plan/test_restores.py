@@ -200,7 +200,7 @@ def test_a_restore_s_new_timeline_adds_exposure_where_a_log_segment_is_lost_to_i
 
 
 def replayed(copies, *events, **more):
-    return history(copies, *events, **more).replay_s
+    return history(copies, *events, **more).replay()[0]
 
 
 def test_the_log_is_replayed_from_the_newest_backup_to_where_the_archive_ends():
