@@ -291,7 +291,9 @@ def _check_replay(plan: Plan, step: Step) -> Iterator[str]:
         stores = [name for name, service in services.items() if service.store is not None]
         what = "no service" if step.replays not in services else "a service without a `store`"
         wrong = f"that is {what}; {did_you_mean(step.replays, stores)}"
-    elif (store.log_bytes_per_s is None or store.replay_bytes_per_s is None) and (store.restore_bytes_per_s is None or not follows):
+    elif (store.log_bytes_per_s is None or store.replay_bytes_per_s is None) and (
+        services[step.replays].read_back_s is None or not follows
+    ):
         rates = {"log_rate": store.log_bytes_per_s, "replay_rate": store.replay_bytes_per_s}
         missing = " and ".join(f"`{key}`" for key, rate in rates.items() if rate is None)
         wrong = f"whose store does not state {missing}; state how much log it writes and how fast that is replayed"

@@ -57,7 +57,7 @@ def late_warnings(scenario: RecoveryScenario) -> Iterator[str]:
     for step in steps:
         if step is not None:
             unseen_s = np.add.outer(unseen_s, step.inverse((np.arange(CASES) + 0.5) / CASES)).ravel()
-    p95_s = float(np.quantile(unseen_s, 0.95, method="inverted_cdf"))
+    p95_s = float(np.quantile(unseen_s, 0.95, method="hazen"))
     for name in scenario.recoveries:
         case = scenario.case(name)
         store = case.stores.get(case.corrupted or "")
@@ -67,7 +67,8 @@ def late_warnings(scenario: RecoveryScenario) -> Iterator[str]:
         if delay_s <= p95_s:
             others = any(not isinstance(copy, Standby) for copy in _copies(case, store))
             then = "another copy is taken then, if one is left" if others else "all is lost then, since it has no other copy"
-            late = f"in about {np.mean(unseen_s >= delay_s):.0%} of the cases the standby of {store.service!r} has applied what is wrong"
+            share = 100 * np.mean(unseen_s >= delay_s)
+            late = f"in about {share:.0f} % of the cases the standby of {store.service!r} has applied what is wrong"
             rule = f"its delay is {format_s(delay_s)}, and it takes {format_s(case.unseen_s)} in the mean and {format_s(p95_s)} at p95"
             yield f"{name}: {late}; {rule} to notice and decide; {then}: give it a delay of more than {format_s(p95_s)}"
 

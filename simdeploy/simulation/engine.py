@@ -298,16 +298,14 @@ class _Replication:
         """
         layout, timeout_s = self._engine.layout, self._engine.plan.steps[step].timeout_s
         s = layout.replaying[step]
-        store = layout.services[s].store
+        service, store = layout.services[s], layout.services[s].store
         assert store is not None  # a plan with such a step has one
         events = [e for e in self._meter.state.store_events if e.service == s]
         phases = self._draws.phases(self._r)[layout.service_names[s]]
         target = layout.index.get(self._engine.plan.steps[step].target or "")
         onto = target if target in layout.sites[s].standbys else None
         log_s, is_read_back = History(store, events, layout.sites[s], phases).replay(onto)
-        length_s = log_s * store.replay_s_per_s
-        if is_read_back and store.restore_bytes_per_s is not None:
-            length_s += store.size_bytes / store.restore_bytes_per_s
+        length_s = log_s * store.replay_s_per_s + ((service.read_back_s or 0.0) if is_read_back else 0.0)
         if timeout_s is not None and length_s > timeout_s:
             self._late.add(step)
             return timeout_s
