@@ -299,6 +299,7 @@ def _check_replay(plan: Plan, step: Step) -> Iterator[str]:
     services = plan.environment.services
     store = services[step.replays].store if step.replays in services else None
     kinds = {copy.kind for copy in store.copies} if store is not None else set()
+    follows = step.target in plan.environment.instances and step.target not in (*plan.start.absent, *plan.start.out)
     wrong = None
     if step.kind != "step":
         wrong = f"is a {step.kind}; only a step replays: drop `replays`"
@@ -306,11 +307,13 @@ def _check_replay(plan: Plan, step: Step) -> Iterator[str]:
         stores = [name for name, service in services.items() if service.store is not None]
         what = "no service" if step.replays not in services else "a service without a `store`"
         wrong = f"that is {what}; {did_you_mean(step.replays, stores)}"
-    elif store.log_bytes_per_s is None or store.replay_bytes_per_s is None:
+    elif (store.log_bytes_per_s is None or store.replay_bytes_per_s is None) and (
+        services[step.replays].read_back_s is None or not follows
+    ):
         rates = {"log_rate": store.log_bytes_per_s, "replay_rate": store.replay_bytes_per_s}
         missing = " and ".join(f"`{key}`" for key, rate in rates.items() if rate is None)
         wrong = f"whose store does not state {missing}; state how much log it writes and how fast that is replayed"
-    elif "log_archive" in kinds and "backup" not in kinds:
+    elif "log_archive" in kinds and "backup" not in kinds and not follows:
         wrong = "which has a log archive and no backup from which the log could be replayed; add a backup"
     elif step.duration != ZERO or step.until_idle:
         wrong = "and also has a duration or lasts until idle; drop that, its length follows from the log"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.errors import Problem
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.recovery import RecoveryScenario, RecoveryStrategy, datastores
-from simdeploy.planning.recovery_rules import recovery_problems
+from simdeploy.planning.recovery_rules import late_warnings, recovery_problems
 from simdeploy.planning.recovery_steps import recovery_plan
 
 
@@ -80,6 +80,10 @@ class DataRestore(RecoveryScenario):
             yield Problem((), f"{message}; write 'noticed: 30 min' here, or under 'recovery' in the environment")
         if lost.lose != "application" and self.noticed is not None:
             yield Problem(("noticed",), f"lost is the {lost.lose}, which is detected; drop it, or write lose: application")
+
+    def warnings(self) -> Sequence[str]:
+        """A sentence for each strategy whose standby may be too late."""
+        return list(late_warnings(self)) if self.disruption.lose == "application" else ()
 
     @property
     def aim(self) -> str:

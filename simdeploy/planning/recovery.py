@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -9,11 +10,11 @@ from pydantic import Field
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import Duration
-from simdeploy.environment.models import Environment
+from simdeploy.environment.models import Environment, Service
 from simdeploy.environment.models import Recovery as Procedure
 from simdeploy.environment.names import Name
 from simdeploy.environment.policy import Lose
-from simdeploy.environment.stores import Copy, Standby, Store
+from simdeploy.environment.stores import Backup, Copy, Standby, Store
 from simdeploy.planning.base import Choice, Scenario
 from simdeploy.units import BytesPerSecond
 
@@ -121,7 +122,9 @@ class StoreCase(NamedTuple):
     delayed: bool
     """The standbys apply what they get late, on purpose."""
     replays: bool
-    """Log has to be replayed before it takes over, and it is known how fast that goes."""
+    """Log may have to be replayed before it takes over, or to a standby a backup read back, and it is known how fast that goes."""
+    copy: str | None
+    """The kind of copies that it comes from: a standby has its own data alone, unless a step brings it the best (None)."""
 
 
 class Case(NamedTuple):
@@ -300,5 +303,21 @@ def _store_case(
     way: Way = by or ("promote" if helps else "restore")
     heir = standbys[0] if way == "promote" and standbys else f"{name}@{new[env.instances[primary][1]]}"
     by_itself = way == "promote" and service.failover == "automatic" and not delay_s and not corrupted
-    rates = service.store is not None and service.store.log_bytes_per_s is not None and service.store.replay_bytes_per_s is not None
-    return StoreCase(name, primary, heir, way, by_itself, standbys, delay_s > 0, rates and (way == "restore" or delay_s > 0))
+    store = service.store or Store()
+    rates = store.log_bytes_per_s is not None and store.replay_bytes_per_s is not None
+    brought = way == "promote" and _is_brought(service, store, rates, corrupted)
+    copy = "backup" if way == "restore" else None if brought or corrupted else "standby"
+    return StoreCase(
+        name, primary, heir, way, by_itself, standbys, delay_s > 0, brought or (rates and (way == "restore" or delay_s > 0)), copy
+    )
+
+
+def _is_brought(service: Service, store: Store, rates: bool, corrupted: bool) -> bool:
+    """Whether other copies may hold what a standby lacks, and it is known of all of them how long it takes to bring that to it.
+
+    A backup is read back, the log of an archive is replayed at its *rates*.
+    """
+    behind_s = math.inf if corrupted else min((copy.lag_s for copy in standbys_of(store)), default=0.0)
+    newer = [copy for copy in store.copies if not isinstance(copy, Standby) and copy.newest_s < behind_s]
+    read_back = service.read_back_s is not None
+    return bool(newer) and all(read_back if isinstance(copy, Backup) else rates for copy in newer)

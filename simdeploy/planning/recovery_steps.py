@@ -209,10 +209,10 @@ class _Recovery:
         lead: Effects = (("lead", store, one.heir), *(("out", i) for i, hard in callers if hard))
         replay = [Move("restore", "replay", None)] if one.replays else []
         if one.way == "restore":
-            restore = Move("restore", "restore", self._restoring(store), end=(("restore", store, "backup"),))
+            restore = Move("restore", "restore", self._restoring(store), end=(("restore", store, one.copy),))
             last = self._lane(one.heir, self._ready[self.case.env.instances[one.heir][1]], [restore, *replay], lead)
         else:
-            restored: Effects = (("restore", store, None),)
+            restored: Effects = (("restore", store, one.copy),)
             for move in replay:
                 begin, restored = self._steps(one.heir, move._replace(begin=restored), begin), ()
             [last] = self._steps(one.heir, Move("restore", "promote", recipes["promote"], end=(*restored, *lead)), begin)

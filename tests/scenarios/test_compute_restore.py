@@ -120,6 +120,37 @@ def test_what_an_archive_held_comes_back(tmp_path):
     assert pytest.approx(70, abs=4 * 0.87) == loss_s.mean()
 
 
+DUMPED = (
+    ENVIRONMENT.replace("on: [sql1, sql2]", "on: [sql1]")
+    .replace("{kind: standby, lag: 3 s}", "{kind: backup, every: 1 d, takes: 60 s, begins_at: 01:00}")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "old", "text", "loss_s"),
+    [
+        (DUMPED, "restore: {duration: 2000 s", "services: [sql]\n", 12 * 3600),
+        (DUMPED, "allocate: {duration: 600 s", "services: [sql]\n", 12 * 3600),
+        (MANUAL, "hand_over: {duration: 8 s", "machines: [sql1]\n", 3),
+        (ENVIRONMENT, "restore: {duration: 2000 s", "services: [sql]\n", float("inf")),
+    ],
+)
+def test_a_store_that_does_not_come_back_has_lost_what_is_in_no_copy(tmp_path, environment, old, text, loss_s):
+    keys = KEYS + "starts_at: 13:00\n"
+    back, away = (
+        found(loaded(tmp_path, text + LOST, env, keys)) for env in (environment, environment.replace(old, f"{old}, p_fail: 100 %"))
+    )
+
+    assert (loss_s, 2 * loss_s) == (away["data_loss_s"], away["lost_writes"]) == (back["data_loss_s"], back["lost_writes"])
+    assert (1, 0) == (back["success"], away["success"])
+
+
+def test_a_machine_that_dies_with_no_primary_on_it_takes_no_data(tmp_path):
+    failing = MANUAL.replace("seed: {duration: 100 s", "seed: {duration: 100 s, p_fail: 100 %")
+
+    assert 0 == found(loaded(tmp_path, "machines: [sql2]\n" + LOST, failing))["data_loss_s"]
+
+
 def reference(name: str) -> dict[str, Any]:
     metrics: dict[str, Any] = json.loads((PLANS / f"{name}.json").read_text())["metrics"]
     return {key: value for key, value in metrics.items() if key != "outcome"}
