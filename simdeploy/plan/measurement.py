@@ -404,7 +404,7 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
     elif kind == "corrupted":
         state.corrupted(services[subject], at_s)
     elif kind == "crashed":
-        state.crashed(machines[subject], at_s)
+        state.crashed(machines[subject], at_s, forever=value == "forever")
     elif kind == "repaired":
         state.repaired(machines[subject], at_s)
     elif kind == "demand":

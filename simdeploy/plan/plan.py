@@ -38,6 +38,8 @@ class Start(Frozen):
     out: tuple[str, ...] = ()
     leaders: dict[str, str] = {}
     """Service -> leading instance; by default the first member that serves."""
+    spares: tuple[str, ...] = ()
+    """Machines that stand by: paid for from the start to the horizon, whatever is on them."""
     starts_at_s: Seconds = 0.0
     """Seconds after midnight, for a daily demand curve."""
     live: bool = True
@@ -344,6 +346,9 @@ def _check_names(plan: Plan) -> Iterator[str]:
     for name in (*plan.start.absent, *plan.start.out, *plan.start.leaders.values()):
         if name not in env.instances:
             yield f"the start state names {name!r}, which is no instance; {did_you_mean(name, list(env.instances))}"
+    for machine in plan.start.spares:
+        if machine not in env.machine_index:
+            yield f"the start state has the spare {machine!r}, which is no machine; {did_you_mean(machine, list(env.machine_index))}"
     for crash in plan.crashes:
         if crash.machine not in env.machine_index:
             yield f"{crash.machine!r} is to crash and is no machine; {did_you_mean(crash.machine, list(env.machine_index))}"

@@ -20,7 +20,7 @@ class Record(NamedTuple):
     """A step's id, an instance, a service or a machine; of a bad release what brings it, `main` or `forward`."""
     value: str | float = ""
     """How a step ended (succeeded, failed, skipped, not_needed), what an abort by it leads to (rollback, forward, halt),
-    the new demand [req/s], or the forward round that brings a bad release."""
+    the new demand [req/s], the forward round that brings a bad release, or "forever" of a machine that died and never returns."""
 
     def __str__(self) -> str:
         return f"{self.at_s:10.1f} s  {self.kind:<11} {self.subject}{f'  {self.value}' if self.value != '' else ''}"

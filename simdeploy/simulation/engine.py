@@ -349,8 +349,8 @@ class _Replication:
 
     def _crash(self, machine: str, for_s: float | None) -> None:
         plan, state = self._engine.plan, self._meter.state
-        self._record("crashed", machine)
-        state.crashed(plan.environment.machine_index[machine], self._env.now)
+        self._record("crashed", machine, "" if for_s is not None else "forever")
+        state.crashed(plan.environment.machine_index[machine], self._env.now, forever=for_s is None)
         self._progress.machine_down(machine)
         hit = [i for i in self._current if self._engine.machine[i] == machine and i not in self._delayed]
         self._broken.setdefault(machine, [])
