@@ -15,7 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import Demand
 from simdeploy.environment.durations import ZERO, Duration
-from simdeploy.environment.names import Name, Version
+from simdeploy.environment.names import Name, Reference, Version
 from simdeploy.environment.policy import Policy
 from simdeploy.environment.stores import Store
 from simdeploy.errors import InvalidDocument
@@ -94,7 +94,7 @@ Argv = tuple[str, ...]
 class Action(Frozen):
     """How long an action takes and what a person or runner types for it.
 
-    `{machine}`, `{service}` and `{version}` in the argument lists are filled in when a plan is built.
+    `{machine}`, `{service}`, `{version}` and `{previous}` in the argument lists are filled in when a plan is built.
     The forecast reads duration, failure and slowdown; the runner reads the rest.
     """
 
@@ -110,9 +110,11 @@ class Action(Frozen):
     """Exits 0 when the action's effect is there already."""
     undo: Argv = ()
     """What takes it back; `migrate` and `contract` without it are points of no return."""
+    undo_check: Argv = ()
+    """Exits 0 when it is taken back already."""
     artefact: Artefact | None = None
     """The file that it installs."""
-    secrets: dict[str, str] = {}
+    secrets: dict[Name, Reference] = {}
     """Name in the command's environment -> reference such as `vault:sql/owner`; never the secret itself."""
     p_fail: Fraction = 0.0
     """Chance that one attempt fails."""

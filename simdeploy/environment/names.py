@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+REFERENCE = re.compile(r"[a-z][a-z0-9+-]*:[A-Za-z0-9_./#@-]+")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -24,7 +25,16 @@ def _version(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _reference(value: Any) -> Any:
+    if isinstance(value, str) and not REFERENCE.fullmatch(value):  # the value is not shown: it may be the secret
+        rule = "a secret is named by a reference such as 'vault:sql/owner', 'env:NAME' or 'file:/path', and never written down"
+        raise PydanticCustomError("reference", "this is no reference to a secret: {rule}", {"rule": rule})
+    return value
+
+
 Name = Annotated[str, BeforeValidator(_name, json_schema_input_type=Annotated[str, Field(pattern=f"^{NAME.pattern}$")])]
+Reference = Annotated[str, BeforeValidator(_reference, json_schema_input_type=Annotated[str, Field(pattern=f"^{REFERENCE.pattern}$")])]
+"""Where a secret is: a scheme, a colon, and its place there."""
 Version = Annotated[str, BeforeValidator(_version, json_schema_input_type=str | float)]
 
 

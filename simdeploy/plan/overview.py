@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from simdeploy.plan.findings import Vetting
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import Step
@@ -47,3 +48,10 @@ def steps(plan: Plan) -> Table:
         rows,
         left=(0, 1, 2, 3),
     )
+
+
+def findings(vetting: Vetting) -> Table:
+    """What vetting found: a row for each finding, the risk that was accepted below."""
+    rows = [(f.severity, f.id, f"{f.message}; {f.cure}") for f in vetting.findings]
+    title = f"{len(rows)} findings and notes" if rows else "No findings"
+    return Table(title, ("", "finding", "what is wrong, and what would mend it"), rows, "\n".join(vetting.accepted), left=(0, 1, 2))

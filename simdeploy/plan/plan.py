@@ -197,8 +197,9 @@ class Plan(Frozen):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the plan's JSON in canonical order."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """The SHA-256 of what the plan says, as JSON in canonical order without blanks."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def _repr_html_(self) -> str:
         from simdeploy.plan.overview import steps

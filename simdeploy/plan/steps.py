@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, Duration
+from simdeploy.environment.models import Artefact
+from simdeploy.environment.names import Name, Reference
 from simdeploy.plan.effects import Effect
 
 Kind = Literal["step", "gate", "judge"]
@@ -118,7 +120,12 @@ class Step(Frozen):
     run: tuple[str, ...] = ()
     """What the runner executes. The forecast reads neither this nor `check` and `expects`."""
     check: tuple[str, ...] = ()
+    """Exits 0 when the step's effect is there already."""
     expects: tuple[str, ...] = ()
+    artefact: Artefact | None = None
+    """The file that it installs."""
+    secrets: dict[Name, Reference] = {}
+    """Name in the surroundings of `run` and `check` -> where the secret is; never the secret itself."""
 
     @property
     def part(self) -> int:

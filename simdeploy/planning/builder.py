@@ -62,7 +62,8 @@ class Builder:
     def __init__(self, env: Environment, versions: Mapping[str, str], forks: int | None, rules: Rules) -> None:
         self.env = env
         self.versions = versions
-        """Service -> its new version; of a datastore, its new schema."""
+        """Service -> the version that lanes bring: the new one, in a rollback the old one; of a datastore, its schema."""
+        self.new = dict(versions)
         self.pools: dict[str, int] = {"forks": forks} if forks else {}
         """Pool -> its units; every step of a recipe holds one of the forks where they are limited."""
         self.rules = rules
@@ -194,8 +195,9 @@ class Builder:
     ) -> Step:
         """A step after its recipe, or after the recipe's undo; a hosted machine's own actions run from the operator's desk."""
         service = target.split("@")[0]
-        version = self.versions.get(service, self.env.services[service].version)
-        words = {"machine": machine, "service": service, "version": version}
+        version = (self.new if undo else self.versions).get(service, self.env.services[service].version)
+        previous = self.env.services[service].version
+        words = {"machine": machine, "service": service, "version": version, "previous": previous}
         hosted = self.env.machines[self.env.machine_index[machine]].hosted
         return Step(
             id=step_id,
@@ -210,13 +212,15 @@ class Builder:
             timeout_s=recipe.timeout_s,
             slow=((slowed or target, recipe.capacity_left),) if recipe.capacity_left < 1 else (),
             run=_filled(recipe.undo if undo else recipe.command, words),
-            check=() if undo else _filled(recipe.check, words),
+            check=_filled(recipe.undo_check if undo else recipe.check, words),
+            artefact=None if undo or self.section == "rollback" else recipe.artefact,
+            secrets=recipe.secrets,
             **fields,
         )
 
 
 def _filled(argv: tuple[str, ...], words: dict[str, str]) -> tuple[str, ...]:
-    """*argv* with {machine}, {service} and {version} filled in, each inside its own argument."""
+    """*argv* with {machine}, {service}, {version} and {previous} filled in, each inside its own argument."""
     filled = []
     for argument in argv:
         for word, value in words.items():
