@@ -65,3 +65,7 @@ class PlanError(SimdeployError):
 
 class StudyError(SimdeployError):
     """A question that cannot be asked of this scenario, e.g. about a strategy that it does not have."""
+
+
+class DiffersError(SimdeployError):
+    """A plan, its environment or its hosts are not what was vetted; names both sides."""

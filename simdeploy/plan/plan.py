@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import networkx as nx
@@ -19,7 +20,7 @@ from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.environment.names import did_you_mean
-from simdeploy.errors import InvalidDocument, PlanError, Problem
+from simdeploy.errors import DiffersError, InvalidDocument, PlanError, Problem
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
@@ -172,14 +173,22 @@ class Plan(Frozen):
         return total
 
     def to_json(self) -> str:
-        """The plan as JSON with sorted keys, defaults left out."""
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True) | {"format": 1}, indent=1, sort_keys=True)
+        """The plan as JSON with sorted keys, defaults left out; with its digest, and the version of simdeploy that wrote it."""
+        stamp = {"format": 1, "sha256": self.digest, "tool": version("simdeploy")}
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True) | stamp, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote. Raises PlanError for anything else."""
+        """The plan that `to_json` wrote, or one written by hand, without a digest.
+
+        Raises PlanError for anything else, and DiffersError where the content is not what its digest was made of.
+        """
         try:
-            return cls.model_validate(json.loads(text))
+            content = json.loads(text)
+            stamped = content.pop("sha256", None) if isinstance(content, dict) else None
+            if isinstance(content, dict):
+                content.pop("tool", None)
+            plan = cls.model_validate(content)
         except RecursionError:
             raise PlanError("is nested too deeply for a plan; name a file written by 'simdeploy plan'") from None
         except json.JSONDecodeError as error:
@@ -195,6 +204,12 @@ class Plan(Frozen):
             raise PlanError("\n".join(lines)) from None
         except ValueError as error:  # a number of thousands of digits
             raise PlanError(f"is no JSON that can be read: {error}; name a file written by 'simdeploy plan'") from None
+        if stamped is not None and stamped != plan.digest:
+            now = f"its sha256 is {str(stamped)[:12]!r} and its content has {plan.digest[:12]!r}"
+            raise DiffersError(
+                f"was changed after it was written: {now}; write it anew with 'simdeploy plan', or drop sha256 and vet it again"
+            )
+        return plan
 
     @property
     def digest(self) -> str:

@@ -272,6 +272,23 @@ class Floors:
         """The smallest state in which all *spells* have begun."""
         return frozenset(below(self.shape.just_before, [*self.forced, *(s.since for s in spells if s.since is not None)]))
 
+    def failed(self, service: str, state: Collection[Event]) -> list[tuple[int, int]]:
+        """(instance, step) for each instance of *service* that, with the failures that are tolerated, stays out in *state*."""
+        lives = [life for life in self.section.lives if life.service == service]
+        releases = self._releases(lives)
+        found: list[tuple[int, int]] = []
+        for unit in self._units([(life, []) for life in lives]):
+            for life, _ in unit if len(unit) == 1 else ():
+                past = [s for s in life.spells if s.since is None or s.since in state]
+                given = past[-1].since
+                if given is None or not past[-1].serves or past[-2].serves:
+                    continue
+                staying, speaks = releases[life.name]
+                spoken = speaks.get(given) in state
+                for i in life.like[: staying if spoken else None]:
+                    found.append((i, next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given)))
+        return found
+
     def _releases(self, lives: Collection[Life]) -> dict[int, tuple[int, Mapping[Event, Event | None]]]:
         """Of each life: how many of it may stay out for good, and from which event on the others are known not to have failed.
 
@@ -283,8 +300,14 @@ class Floors:
         for life in lives:
             staying, speaks = 0, dict[Event, Event | None]()
             events = {s.since for s in life.spells if s.since is not None}
+            if events and all(e >> 1 in self._must_succeed for e in events):
+                found[life.name] = (0, {e: e for e in events})
+                continue
             judges = {self.shape.judge_of.get(e >> 1) for e in events} - {None}
             for event in events:
+                if event >> 1 in self._must_succeed:
+                    speaks[event] = event
+                    continue
                 judge = self.shape.judge_of.get(event >> 1)
                 fatal = self.shape.step_of[event >> 1].fatal
                 speaks[event] = event if fatal and judge is None else None if judge is None else 2 * judge + 1
@@ -300,6 +323,18 @@ class Floors:
                 if spec is not None:
                     budgets[spec.of if spec.of in ("carried", "plan") else judge] -= staying
             found[life.name] = (staying, speaks)
+        return found
+
+    @cached_property
+    def _must_succeed(self) -> set[int]:
+        """The classes of what must have succeeded when the doors open."""
+        found, todo = set[int](), [e >> 1 for e in self.forced]
+        while todo:
+            for name in self.shape.step_of[todo.pop()].needs:
+                c = self.shape.cls[self.shape.position[name]]
+                if c not in found:
+                    found.add(c)
+                    todo.append(c)
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from simdeploy.plan.findings import Finding, Severity
+from simdeploy.plan.findings import Finding, Severity, Witness
 from simdeploy.vetting.capacity import FrontDoor, front_door
 from simdeploy.vetting.case import Case, in_state, named
 from simdeploy.vetting.floors import NOTHING, Without
@@ -42,7 +42,15 @@ def failures(case: Case) -> Iterator[Finding]:
                 f"{case.wanted.source} {case.wanted.capacity_per_s:.4g}"
             )
             cure = "lower max_failures, or count them over the whole plan (of: plan or carried) instead of batch by batch"
-            yield case.finding("error", "failures", left.service, message, cure, case.witness(left.state))
+            yield case.finding("error", "failures", left.service, message, cure, _failing(case, left))
+
+
+def _failing(case: Case, low: FrontDoor) -> Witness:
+    """The state with the steps that failed on the way to it."""
+    failed = case.floors.failed(low.service, low.state)
+    witness = case.witness(low.state, failed=[case.plan.steps[k].id for _, k in failed])
+    out = {case.shape.instances[i]: "out, since a step failed" for i, _ in failed}
+    return witness.model_copy(update={"state": witness.state | out})
 
 
 def machine_lost(case: Case) -> Iterator[Finding]:
@@ -68,9 +76,7 @@ def quorum(case: Case) -> Iterator[Finding]:
     for service, spec in case.section.env.services.items():
         if spec.role == "quorum" and (low := case.floors.majority(service)).per_s <= 0 < case.wanted.rest.majority(service).per_s:
             out = in_state(case, low.state, service)
-            message = (
-                f"{service} may lose its quorum: {named(case, out)} are out at once, of {len(case.shape.members_of[service])} members"
-            )
+            message = f"{service} may lose its quorum: {named(case, out)} are out at once, of {len(case.shape.members_of[service])} members"
             cure = "take fewer of its members out at once: batches of 1"
             yield case.finding("error", "quorum", service, message, cure, case.witness(low.state))
 

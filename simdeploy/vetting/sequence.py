@@ -193,7 +193,8 @@ def _left_too_early(case: Case, reign: Reign, lives: list[Life]) -> tuple[Event,
     service = case.section.env.services[own.service]
     if service.role == "datastore" and service.failover == "manual" and leaves:
         return None  # nobody takes over
-    heirs: list[Any] = [r.leader for r in reigns(case.section, own.service) if r.spell.since == reign.spell.until and r.leader is not None]
+    led = reigns(case.section, own.service) if reign.spell.until is not None else []
+    heirs: list[Any] = [r.leader for r in led if r.spell.since == reign.spell.until and r.leader is not None]
     handed = next((r.leader for r in reigns(case.section, own.service) if r.leader is not None and _after(case, r, ends[0])), None)
     for life in lives:
         if life is own or (handed is not None and handed not in life.like) or (heirs and not set(heirs) & set(life.like)):

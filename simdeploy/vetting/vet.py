@@ -84,22 +84,24 @@ def _keep(found: dict[str, Finding], finding: Finding) -> None:
 def _floors(case: Case) -> Iterator[Floor]:
     """The floors of the front door and of each service that limits it."""
     env = case.section.env
-    failing = Without(failing=True)
+    kept, failing = Without(declared=False), Without(failing=True, declared=False)
     own = [m.name for m in env.machines if not m.hosted]
     lost = [frozenset(case.shape.on_machine[m]) for m in own]
     lost = list({_alike(case, gone): gone for gone in lost if gone}.values())
     zones = {m.zone for m in env.machines if m.zone is not None and not m.hosted}
-    away = [frozenset(i for m in env.machines if m.zone == z and not m.hosted for i in case.shape.on_machine[m.name]) for z in sorted(zones)]
+    away = [
+        frozenset(i for m in env.machines if m.zone == z and not m.hosted for i in case.shape.on_machine[m.name]) for z in sorted(zones)
+    ]
 
     def least(door: Callable[[Without], float], groups: list[frozenset[int]]) -> float | None:
-        return _finite(min((door(Without(lost=gone)) for gone in groups), default=math.inf))
+        return _finite(min((door(Without(lost=gone, declared=False)) for gone in groups), default=math.inf))
 
     def of_all(given: Without) -> float:
         return front_door(case.floors, given).least_per_s
 
     start = front_door(case.wanted.rest).least_per_s
     yield Floor(
-        service="", start_per_s=_finite(start), least_per_s=_finite(of_all(NOTHING)), failures_per_s=_finite(of_all(failing)),
+        service="", start_per_s=_finite(start), least_per_s=_finite(of_all(NOTHING)), kept_per_s=_finite(of_all(kept)), failures_per_s=_finite(of_all(failing)),
         machine_lost_per_s=least(of_all, lost), zone_lost_per_s=least(of_all, away),
     )  # fmt: skip
     for service in dict.fromkeys(s for s, _ in case.floors.pools):
@@ -112,7 +114,7 @@ def _floors(case: Case) -> Iterator[Floor]:
 
         rest = math.fsum(case.wanted.rest.floor(service, cell).per_s for cell in cells) / env.visits[service]
         yield Floor(
-            service=service, start_per_s=_finite(rest), least_per_s=_finite(of_one(NOTHING)), failures_per_s=_finite(of_one(failing)),
+            service=service, start_per_s=_finite(rest), least_per_s=_finite(of_one(NOTHING)), kept_per_s=_finite(of_one(kept)), failures_per_s=_finite(of_one(failing)),
             machine_lost_per_s=least(of_one, lost), zone_lost_per_s=least(of_one, away),
         )  # fmt: skip
 
