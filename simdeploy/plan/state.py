@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from simdeploy.plan import layout as lay
-from simdeploy.plan.layout import DEAD, DRAINING, KILL, MODE, OUT, SERVING, START, STARTING, Layout, Operation
+from simdeploy.plan.layout import DEAD, DRAINING, KILL, MODE, OUT, SERVING, START, STARTING, WRITTEN_OFF, Layout, Operation
 
 
 class Timer(NamedTuple):
@@ -78,6 +78,8 @@ class State:
         """Machines."""
         self._gone: set[int] = set()
         """Those of them that never return."""
+        self._written_off = 0
+        """How many machines of these would be paid for, were they not gone."""
         self._returns: set[int] = set()
         """Instances that served when their machine died, and that no step has taken since."""
         self._factors: dict[int, list[float]] = {}
@@ -113,6 +115,8 @@ class State:
                     self._terms[i] += 1
                     if layout.leading[layout.service_of[i]]:
                         self._follow(i, at_s)
+                    if self._gone:
+                        self._write_off()
             elif what == lay.VERSION:
                 self._recode(i, layout.changed(codes[i], version=argument))
             elif what == KILL:
@@ -235,6 +239,16 @@ class State:
                 self._vanish(i, at_s, silent=True)
             elif mode in (STARTING, DRAINING):  # the balancer sends nothing to it, so nobody must notice
                 self._set_mode(i, OUT)
+        if not returns:
+            self._write_off()
+
+    def _write_off(self) -> None:
+        """Count the machines that would be paid for if they were not gone."""
+        layout, before = self.layout, self._written_off
+        used = [m for m in self._gone if layout.paid_by_use[m] and any(self.mode(i) != lay.ABSENT for i in layout.on_machine[m])]
+        bare = [m for m in self._gone if not layout.on_machine[m] and layout.paid_always[m]]
+        self._written_off = len(used) + len(bare)
+        self.mark(WRITTEN_OFF, before, self._written_off)
 
     def repaired(self, machine: int, at_s: float) -> None:
         """A machine is back: what served returns through its health check unless a step has taken it meanwhile."""

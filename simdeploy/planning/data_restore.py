@@ -98,4 +98,5 @@ class DataRestore(RecoveryScenario):
 
 def plan(scenario: DataRestore, name: str) -> Plan:
     """The plan of the strategy *name*, to its own end."""
-    return recovery_plan(scenario, name, scenario.store)
+    spares = scenario.strategies[name].spares
+    return recovery_plan(scenario, name, scenario.case(name), scenario.procedure, spares, about=scenario.store)

@@ -77,29 +77,15 @@ class RecoveryScenario(Scenario):
     @property
     def procedure(self) -> Procedure:
         """What the scenario says, and of the rest what the environment does."""
-        there = self.environment.recovery
-        return Procedure(
-            detect=self.notice or self.detect or there.detect,
-            decide=self.decide or there.decide,
-            validation=self.validation or there.validation,
-            hands=self.hands or there.hands,
-        )
+        return procedure(self.environment, self.notice or self.detect, self.decide, self.validation, self.hands)
 
     def case(self, strategy: str) -> Case:
         """What the disruption comes to under *strategy*."""
-        steps = (self.procedure.detect, self.procedure.decide)
-        unseen_s = sum(step.mean_s for step in steps if step is not None)
-        return assess(self.environment, self.disruption, self.recoveries[strategy], self.stores, unseen_s)
+        return assess(self.environment, self.disruption, self.recoveries[strategy], self.stores, unseen_s(self.procedure))
 
     def described(self, strategy: str) -> str:
         """How the stores are protected under *strategy*, and how those that lose their primary come back."""
-        case = self.case(strategy)
-        ways = [
-            f"{one.heir} {'takes over' if one.by_itself else 'is promoted' if one.way == 'promote' else 'is restored'}"
-            for one in case.stores.values()
-        ]
-        coming = len({case.env.instances[i][1] for s in case.env.services for i in case.rebuilt(s)})
-        return "; ".join([*ways, f"{coming} new machine{'s' * (coming != 1)}"])
+        return self.case(strategy).described
 
     @property
     def recoveries(self) -> dict[str, RecoveryStrategy]:
@@ -145,6 +131,16 @@ class Case(NamedTuple):
     unseen_s: float
     """How long it takes in the mean until somebody has decided what to do."""
 
+    @property
+    def described(self) -> str:
+        """How the stores come back that lost their primary, and how many machines are new."""
+        ways = [
+            f"{one.heir} {'takes over' if one.by_itself else 'is promoted' if one.way == 'promote' else 'is restored'}"
+            for one in self.stores.values()
+        ]
+        coming = len({self.env.instances[i][1] for s in self.env.services for i in self.rebuilt(s)})
+        return "; ".join([*ways, f"{coming} new machine{'s' * (coming != 1)}"])
+
     def rebuilt(self, service: str) -> list[str]:
         """The instances of *service* on new machines that are needed before anything is validated, in canonical order."""
         if self.env.services[service].role == "datastore":
@@ -159,6 +155,24 @@ class Case(NamedTuple):
         heir = self.stores[store].heir if store in self.stores else None
         members = [self.env.instances[i][1] for i in self.env.members(store) if i not in self.absent]
         return [new for m in members if m in self.lost and (new := f"{store}@{self.new[m]}") != heir]
+
+
+def procedure(
+    env: Environment, detect: Duration | None, decide: Duration | None, validation: Duration | None, hands: int | None
+) -> Procedure:
+    """What a scenario says of those who answer a loss, and of the rest what *env* does."""
+    there = env.recovery
+    return Procedure(
+        detect=detect or there.detect,
+        decide=decide or there.decide,
+        validation=validation or there.validation,
+        hands=hands or there.hands,
+    )
+
+
+def unseen_s(people: Procedure) -> float:
+    """How long it takes in the mean until somebody has decided what to do [s]."""
+    return sum(step.mean_s for step in (people.detect, people.decide) if step is not None)
 
 
 def datastores(env: Environment) -> tuple[str, ...]:
@@ -205,7 +219,7 @@ def assess(env: Environment, disruption: Disruption, strategy: RecoveryStrategy,
     store = stores[0] if len(stores) == 1 else None
     corrupted = stores[0] if disruption.lose == "application" else None
     lost = lost_machines(env, disruption, store)
-    taken = {m: [n for n, s in env.services.items() if m in s.on] for m in lost}
+    taken = _on(env, lost)
     if corrupted is not None:
         taken = {env.instances[env.leader_of(corrupted)][1]: [corrupted]}
     whole, new = beside(env, taken, "new", lost)
@@ -214,12 +228,37 @@ def assess(env: Environment, disruption: Disruption, strategy: RecoveryStrategy,
         m for m in followers if disruption.lose == "everything" or (disruption.lose == "zone" and _zone(whole, m) == _zone(env, lost[0]))
     ]
     whole, further = beside(whole, {m: [followers[m]] for m in gone}, "new", [*lost, *gone])
-    lost, new = (*lost, *gone), new | further
+    return _case(env, whole, (*lost, *gone), corrupted, new | further, without, strategy.by, unseen_s)
+
+
+def after_loss(env: Environment, lost: Sequence[str], unseen_s: float) -> Case:
+    """What the loss of these machines comes to as everything is protected now; otherwise like `assess`."""
+    whole, new = beside(env, _on(env, lost), "new", lost)
+    return _case(env, whole, tuple(lost), None, new, (), None, unseen_s)
+
+
+def _on(env: Environment, machines: Sequence[str]) -> dict[str, list[str]]:
+    """Those of *machines* on which anything runs -> the services."""
+    found = {m: [n for n, s in env.services.items() if m in s.on] for m in machines}
+    return {m: services for m, services in found.items() if services}
+
+
+def _case(
+    env: Environment,
+    whole: Environment,
+    lost: tuple[str, ...],
+    corrupted: str | None,
+    new: dict[str, str],
+    without: Sequence[str],
+    by: Way | None,
+    unseen_s: float,
+) -> Case:
+    """What it comes to where *env* has become *whole* with its new machines, and the members *without* are done without."""
     absent = [*without, *(i for i, (_, machine) in whole.instances.items() if machine in new.values())]
     cases: dict[str, StoreCase] = {}
     for name in datastores(env):
         if name == corrupted or env.instances[env.leader_of(name)][1] in lost:
-            cases[name] = case = _store_case(whole, name, strategy.by, lost, new, absent, name == corrupted, unseen_s)
+            cases[name] = case = _store_case(whole, name, by, lost, new, absent, name == corrupted, unseen_s)
             if case.delayed or name == corrupted:  # who is behind, or may hold what is wrong, is not elected
                 services = {**whole.services, name: whole.services[name].model_copy(update={"failover": "manual"})}
                 whole = whole.model_copy(update={"services": services})

@@ -46,7 +46,7 @@ def recovery_problems(scenario: RecoveryScenario) -> Iterator[Problem]:
         yield from wrong
         if not wrong:
             case = scenario.case(name)
-            yield from _case_problems(case, strategy, scenario.disruption, where)
+            yield from case_problems(case, strategy, _lost(case, scenario.disruption), where)
             yield from _policy_problems(scenario, case, strategy, where)
 
 
@@ -135,13 +135,13 @@ def _strategy_problems(env: Environment, strategy: RecoveryStrategy, where: Path
         yield Problem((*where, "standby_zone"), "this strategy makes no standby; add one to its copies, or drop standby_zone")
 
 
-def _case_problems(case: Case, strategy: RecoveryStrategy, disruption: Disruption, where: Path) -> Iterator[Problem]:
-    """What the disruption leaves that cannot be recovered from, or with."""
+def case_problems(case: Case, strategy: RecoveryStrategy, lost: str, where: Path) -> Iterator[Problem]:
+    """What the loss of what is *lost* leaves that cannot be recovered from, or with."""
     for store in case.stores.values():
         if store.way == "promote":
             yield from _promotion_problems(case, store, where)
         else:
-            yield from _restore_problems(case, store, strategy, disruption, where)
+            yield from _restore_problems(case, store, strategy, lost, where)
     yield from _missing_recipes(case, where)
     coming = [i for s in case.env.services for i in (*case.rebuilt(s), *(case.reseeded(s) if s in datastores(case.env) else ()))]
     needed = list(dict.fromkeys(case.env.instances[i][1] for i in coming))
@@ -175,7 +175,7 @@ def _promotion_problems(case: Case, store: StoreCase, where: Path) -> Iterator[P
         yield Problem((*where, "copies"), f"{message}; add a backup, or drop the log_archive")
 
 
-def _restore_problems(case: Case, store: StoreCase, strategy: RecoveryStrategy, disruption: Disruption, where: Path) -> Iterator[Problem]:
+def _restore_problems(case: Case, store: StoreCase, strategy: RecoveryStrategy, lost: str, where: Path) -> Iterator[Problem]:
     name, service = store.service, case.env.services[store.service]
     copies, here = _copies(case, store), (*where, "copies") if strategy.copies is not None else where
     left = [c for c in copies if isinstance(c, Backup) and not shares_fate(case, c)]
@@ -187,7 +187,7 @@ def _restore_problems(case: Case, store: StoreCase, strategy: RecoveryStrategy, 
         what = f"its copies are of no use: {', '.join(fates)}" if fates else "it has no copies"
         way_out = "add a backup to its copies"
         if case.corrupted is None:
-            way_out = f"keep a backup where the loss of {_lost(case, disruption)} does not reach it"
+            way_out = f"keep a backup where the loss of {lost} does not reach it"
         yield Problem(here, f"nothing is left from which {name!r} could be restored; {what}; {way_out}")
     elif service.store is not None and service.store.restore_bytes_per_s is not None and not service.store.size_bytes:
         message = f"the store of {name!r} states how fast it is read back and not how much it holds"
@@ -216,7 +216,7 @@ def _why_useless(case: Case, store: StoreCase, copy: Copy) -> str | None:
 def _lost(case: Case, disruption: Disruption) -> str:
     if disruption.lose == "zone":
         return f"zone {next(m.zone for m in case.env.machines if m.name == case.lost[0])}"
-    return "everything" if disruption.lose == "everything" else case.lost[0]
+    return disruption.lose if disruption.lose in ("everything", "application") else case.lost[0]
 
 
 def _missing_recipes(case: Case, where: Path) -> Iterator[Problem]:

@@ -79,6 +79,7 @@ def one(plan, replications=1):
 def test_a_restore_from_a_backup_alone_gives_the_founding_numbers(restores):
     wanted = json.loads((PLANS / "restore-backup-only.json").read_text())["metrics"]
     assert "success" == wanted.pop("outcome")
+    wanted["out_at_end"] -= 1  # there the lost instance counts to the end; here a new one has taken its place
 
     found = one(restores(log=False, more="horizon: 3260 s")["as-it-is"])
 
@@ -281,7 +282,7 @@ def test_a_machine_that_the_store_shares_comes_back_with_all_that_was_on_it(rest
 
     found = one(plan)
 
-    assert 2 == found["out_at_end"]  # what died stays dead
+    assert 0 == found["out_at_end"]
     assert found["capacity_end"] == pytest.approx(500 / 3)
     assert ("restore/sql@mid1-new/start",) == next(s.after for s in plan.steps if s.id == "code/mid@mid1-new/start")
     assert ["mid@mid2"] == [s.target for s in plan.steps if s.action == "repoint"]
