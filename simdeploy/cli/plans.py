@@ -10,7 +10,6 @@ import click
 
 from simdeploy.cli.program import MISSED, main
 from simdeploy.cli.shared import ELSEWHERE, progress_bar, read_plan, show, strategy_names, wrapped
-from simdeploy.plan.overview import verdict
 
 
 @main.command()
@@ -37,6 +36,7 @@ def plan(
 
     The plan, PLAN.vetting.json and PLAN.forecast.json name the same digest; what reads the plan refuses them when they do not.
     """
+    from simdeploy.plan.overview import verdict
     from simdeploy.study.dossier import dossier, write_dossier
 
     built = read_plan(scenario, strategy, environment)
