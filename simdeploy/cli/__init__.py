@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from simdeploy.cli import files, forecasting, plans
-from simdeploy.cli.shared import BAD_INPUT, CLOSED, EXIT_CODES, INTERRUPTED
-from simdeploy.errors import SimdeployError
+from simdeploy.cli.shared import BAD_INPUT, CLOSED, DIFFERS, EXIT_CODES, INTERRUPTED
+from simdeploy.errors import MismatchError, SimdeployError
 
 __all__ = ["EXIT_CODES", "main"]
 
@@ -36,7 +36,7 @@ def _quiet_when_closed() -> Iterator[None]:
 
 
 class _Program(click.Group):
-    """Turns our errors into a message on stderr and exit code 2."""
+    """Turns our errors into a message on stderr and an exit code."""
 
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
         with _quiet_when_closed():  # --help prints here
@@ -48,7 +48,7 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except SimdeployError as error:
             click.echo(f"simdeploy: {error}" if "\n" not in str(error) else str(error), err=True)
-            ctx.exit(BAD_INPUT)
+            ctx.exit(DIFFERS if isinstance(error, MismatchError) else BAD_INPUT)
         except OSError as error:  # what the library reads and writes it reports itself: this is our own output
             if error.errno == errno.EPIPE:
                 raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from simdeploy.errors import PlanError, StudyError
+from simdeploy.errors import StudyError
 
 if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FINE, BAD_INPUT, MISSED, INTERRUPTED, CLOSED = 0, 2, 4, 130, 141
+FINE, BAD_INPUT, DIFFERS, MISSED, INTERRUPTED, CLOSED = 0, 2, 3, 4, 130, 141
 EXIT_CODES = {
     FINE: "done, or fine",
     1: "internal error",
     BAD_INPUT: "bad input or usage",
-    3: "plan, environment or hosts differ from what was vetted",
+    DIFFERS: "plan, environment or hosts differ from what was vetted",
     MISSED: "a goal is missed, or there are findings",
     5: "a step failed and the plan halted",
     6: "an outcome is unknown",
@@ -71,26 +71,38 @@ ELSEWHERE = click.option(
 
 
 def read_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None) -> Plan:
-    """The plan of a JSON file, or the one of a scenario's strategy, which may be left out where there is but one."""
-    from simdeploy.plan.plan import Plan
+    """The plan of a JSON file with what lies beside it checked, or the one of a scenario's strategy.
+
+    The strategy may be left out where there is but one.
+    """
+    from simdeploy.plan.files import read_plan_file
+
+    if file.suffix == ".json":
+        _refuse_choices(file, strategy, environment)
+        return read_plan_file(file).plan
+    return built_plan(file, strategy, environment)
+
+
+def built_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None) -> Plan:
+    """Like `read_plan`, whatever lies beside a plan's file."""
+    from simdeploy.plan.files import read_plan as read
     from simdeploy.planning.kinds import build_plan
     from simdeploy.planning.loading import load_scenario
 
     if file.suffix == ".json":
-        if strategy is not None or environment is not None:
-            raise StudyError(f"{str(file)!r} is a plan and has its strategy and environment; drop --strategy and --environment")
-        try:
-            return Plan.from_json(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PlanError(f"{file}: cannot be read ({error.strerror}); name a file written by 'simdeploy plan'") from None
-        except (PlanError, UnicodeDecodeError) as error:
-            raise PlanError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+        _refuse_choices(file, strategy, environment)
+        return read(file)
     scenario = load_scenario(file, environment)
     if strategy is None and len(scenario.strategies) > 1:
         raise StudyError(
             f"{str(file)!r} has {len(scenario.strategies)} strategies; name one with --strategy: {', '.join(scenario.strategies)}"
         )
     return build_plan(scenario, strategy or next(iter(scenario.strategies)))
+
+
+def _refuse_choices(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None) -> None:
+    if strategy is not None or environment is not None:
+        raise StudyError(f"{str(file)!r} is a plan and has its strategy and environment; drop --strategy and --environment")
 
 
 def print_table(table: Table) -> None:

@@ -7,6 +7,7 @@ JSON plan can be forecast a month later without the YAML it came from.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,7 +20,7 @@ from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.environment.names import did_you_mean
-from simdeploy.errors import InvalidDocument, PlanError
+from simdeploy.errors import InvalidDocument, MismatchError, PlanError
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
@@ -29,6 +30,10 @@ from simdeploy.units import Fraction
 
 ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join", "rewind")
 """Verbs that change a service as a whole: a datastore, of `lead` also another one with a leader."""
+
+
+FORMAT = 1
+"""Version of the form of a plan's JSON; a default or a meaning that moves makes a new one."""
 
 
 class Start(Frozen):
@@ -168,15 +173,24 @@ class Plan(Frozen):
             total += max(ended.values(), default=0.0)
         return total
 
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data, defaults left out: all that decides what it means, and so all that its digest is over."""
+        return self.model_dump(mode="json", exclude_defaults=True) | {"format": FORMAT}
+
     def to_json(self) -> str:
-        """The plan as JSON with sorted keys, defaults left out."""
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True) | {"format": 1}, indent=1, sort_keys=True)
+        """The plan as JSON with sorted keys, its digest as `sha256` and the version of simdeploy as `tool`."""
+        return json.dumps(self.to_dict() | {"sha256": self.digest, "tool": tool()}, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote. Raises PlanError for anything else."""
+        """The plan that `to_json` wrote, or a hand without `sha256` and `tool`.
+
+        Raises PlanError for anything else, and MismatchError where the content is not the one that `sha256` was taken of.
+        """
         try:
-            return cls.model_validate(json.loads(text))
+            document = json.loads(text)
+            written = _known_format(document)
+            plan = cls.model_validate(document)
         except RecursionError:
             raise PlanError("is nested too deeply for a plan; name a file written by 'simdeploy plan'") from None
         except json.JSONDecodeError as error:
@@ -192,16 +206,41 @@ class Plan(Frozen):
             raise PlanError("\n".join(lines)) from None
         except ValueError as error:  # a number of thousands of digits
             raise PlanError(f"is no JSON that can be read: {error}; name a file written by 'simdeploy plan'") from None
+        if written is not None and written != plan.digest:
+            raise MismatchError(
+                f"was changed after it was written: its sha256 says {written!r:.80}, its content has {plan.digest!r}; "
+                "write it anew with 'simdeploy plan', or drop its key `sha256` and vet it again"
+            )
+        return plan
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the plan's JSON in canonical order."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """The SHA-256 of `to_dict` as JSON with sorted keys; the same however a file is laid out and by whom it was written."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def _repr_html_(self) -> str:
         from simdeploy.plan.overview import steps
 
         return html_table(steps(self))
+
+
+def tool() -> str:
+    """The version of simdeploy that writes a file."""
+    return importlib.metadata.version("simdeploy")
+
+
+def _known_format(document: Any) -> Any:
+    """Takes what only the file says, `sha256` and `tool`, out of *document*; returns its `sha256`, None where it has none."""
+    if not isinstance(document, dict):
+        return None
+    form = document.get("format", FORMAT)
+    if isinstance(form, int) and form > FORMAT:
+        raise PlanError(
+            f"has format {form}, and simdeploy {tool()} reads plans up to format {FORMAT}; read it with the newer simdeploy that wrote it"
+            + (f" ({document['tool']!s:.20})" if "tool" in document else "")
+        )
+    document.pop("tool", None)
+    return document.pop("sha256", None)
 
 
 def _check_steps(plan: Plan) -> Iterator[str]:
