@@ -55,9 +55,9 @@ class PlanError(SimdeployError):
     """The steps form no plan; says which step, what is wrong, and what would mend it."""
 
 
-class MismatchError(SimdeployError):
-    """A plan, its environment or the hosts differ from what was written down, forecast or vetted; names both and the way out."""
-
-
 class StudyError(SimdeployError):
     """A question that cannot be asked of this scenario, e.g. about a strategy that it does not have."""
+
+
+class DiffersError(SimdeployError):
+    """A plan, its environment or its hosts are not what was vetted; names both sides."""

@@ -1,4 +1,4 @@
-"""Commands about the files that people write: init, schema, and what can stand in them: scenarios, strategies."""
+"""Commands about the files that people write, and what may stand in them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import pathlib
 
 import click
 
-from simdeploy.cli.shared import ELSEWHERE, print_table
+from simdeploy.cli.program import main
+from simdeploy.cli.shared import ELSEWHERE, show
 from simdeploy.errors import StudyError
 
 
-@click.command()
+@main.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=pathlib.Path))
 def init(folder: pathlib.Path) -> None:
     """Write a small environment and an upgrade of it into DIR (by default here), to be changed to yours."""
@@ -22,24 +23,7 @@ def init(folder: pathlib.Path) -> None:
     click.echo(f"Written: {', '.join(map(str, written))}\nNext: simdeploy compare {shlex.quote(str(written[-1]))}")
 
 
-@click.command()
-@click.argument("file", type=click.Choice(["environment", "scenario"]))
-def schema(file: str) -> None:
-    """Print the JSON Schema of a kind of file, by which editors complete and check it."""
-    from simdeploy.planning.schema import schema_text
-
-    click.echo(schema_text(file))
-
-
-@click.command()
-def scenarios() -> None:
-    """List the kinds of scenarios: what is done in each, and what to read it for."""
-    from simdeploy.planning.overview import scenarios as kinds
-
-    print_table(kinds())
-
-
-@click.command()
+@main.command()
 @click.argument("scenario", required=False, type=click.Path(path_type=pathlib.Path))
 @ELSEWHERE
 def strategies(scenario: pathlib.Path | None, environment: pathlib.Path | None) -> None:
@@ -54,7 +38,21 @@ def strategies(scenario: pathlib.Path | None, environment: pathlib.Path | None) 
     if loaded is not None and not isinstance(loaded, Upgrade):
         known = ", ".join(loaded.strategies)
         raise StudyError(f"{str(scenario)!r} is a {loaded.scenario}, and built-in strategies are for upgrades; it has its own: {known}")
-    print_table(built_in_strategies(loaded))
+    show(built_in_strategies(loaded))
 
 
-COMMANDS = (init, schema, scenarios, strategies)
+@main.command()
+def scenarios() -> None:
+    """List the kinds of scenarios: what is done in each, and what to read it for."""
+    from simdeploy.planning.overview import scenarios as kinds
+
+    show(kinds())
+
+
+@main.command()
+@click.argument("file", type=click.Choice(["environment", "scenario"]))
+def schema(file: str) -> None:
+    """Print the JSON Schema of a kind of file, by which editors complete and check it."""
+    from simdeploy.planning.schema import schema_text
+
+    click.echo(schema_text(file))

@@ -1,36 +1,91 @@
-"""Commands about one plan: plan, check."""
+"""Commands about plans: plan, vet, check."""
 
 from __future__ import annotations
 
+import json
 import pathlib
+import sys
 
 import click
 
-from simdeploy.cli.shared import ELSEWHERE, print_table, read_plan, strategy_names, wrapped
-from simdeploy.errors import PlanError
+from simdeploy.cli.program import MISSED, main
+from simdeploy.cli.shared import ELSEWHERE, progress_bar, read_plan, show, strategy_names, wrapped
 
 
-@click.command()
+@main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
 @ELSEWHERE
 @click.option("--strategy", metavar="NAME", shell_complete=strategy_names, help="Which strategy, if there are several.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="The file to write; by default standard output."
+    "-o",
+    "--output",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    help="The file to write, with the result of vetting and the forecast beside it; by default the plan alone to standard output.",
 )
-def plan(scenario: pathlib.Path, strategy: str | None, environment: pathlib.Path | None, output: pathlib.Path | None) -> None:
-    """Write the plan of one strategy as JSON."""
+@click.option("--replications", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the forecast beside it.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the forecast beside it.")
+def plan(
+    scenario: pathlib.Path,
+    strategy: str | None,
+    environment: pathlib.Path | None,
+    output: pathlib.Path | None,
+    replications: int,
+    seed: int,
+) -> None:
+    """Write the plan of one strategy as JSON, vetted and forecast.
+
+    The plan, PLAN.vetting.json and PLAN.forecast.json name the same digest; what reads the plan refuses them when they do not.
+    """
+    from simdeploy.plan.overview import verdict
+    from simdeploy.study.dossier import dossier, write_dossier
+
     built = read_plan(scenario, strategy, environment)
     if output is None:
         click.echo(built.to_json())
         return
-    try:
-        output.write_text(built.to_json() + "\n", encoding="utf-8")
-    except OSError as error:
-        raise PlanError(f"the plan cannot be written to {str(output)!r} ({error.strerror}); name a file that you may write") from None
-    click.echo(f"{output}: {len(built.steps)} steps, sha256 {built.digest}", err=True)
+    with progress_bar() as progress:
+        known = dossier(built, replications, seed, progress)
+    written = write_dossier(known, output)
+    assert known.vetting is not None
+    click.echo(f"{', '.join(map(str, written))}: {len(built.steps)} steps, sha256 {built.digest}", err=True)
+    click.echo(wrapped(verdict(known.vetting)), err=True)
 
 
-@click.command()
+@main.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.option("--strategy", metavar="NAME", shell_complete=strategy_names, help="Only this strategy of a scenario, with all its findings.")
+@ELSEWHERE
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def vet(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None, style: str) -> None:
+    """Prove what holds of a plan (JSON) or of a scenario's strategies for every timing.
+
+    Exits with 4 when there are findings; of several strategies, when none is clean.
+    """
+    from simdeploy.plan import overview
+    from simdeploy.planning.kinds import build_plans
+    from simdeploy.planning.loading import load_scenario
+    from simdeploy.vetting.vet import vet as run
+
+    if file.suffix == ".json" or strategy is not None:
+        found = {"": run(read_plan(file, strategy, environment))}
+    else:
+        found = {name: run(built) for name, built in build_plans(load_scenario(file, environment)).items()}
+    if style == "json":
+        content = {name: json.loads(vetting.to_json()) for name, vetting in found.items()}
+        click.echo(json.dumps(next(iter(content.values())) if len(content) == 1 else content, indent=1))
+    elif len(found) > 1:
+        show(overview.vetted(found))
+    else:
+        [vetting] = found.values()
+        show(overview.floors(vetting))
+        for one in vetting.findings:
+            click.echo(wrapped(overview.finding(one)) + "\n")
+        click.echo(wrapped("\n".join([*vetting.accepted, overview.verdict(vetting)])))
+    if not any(vetting.is_clean for vetting in found.values()):
+        sys.exit(MISSED)
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 def check(file: pathlib.Path) -> None:
     """Check a scenario, environment or plan, and show what was understood."""
@@ -44,16 +99,16 @@ def check(file: pathlib.Path) -> None:
 
     if file.suffix == ".json":
         read = read_plan(file, None)
-        print_table(tiers(read.environment))
-        print_table(steps(read))
+        show(tiers(read.environment))
+        show(steps(read))
         click.echo(f"{file}: a sound plan, sha256 {read.digest}")
         return
     loaded = load(file)
     environment = loaded.environment if isinstance(loaded, Scenario) else loaded
-    print_table(tiers(environment))
+    show(tiers(environment))
     click.echo(wrapped(standing_sentence(environment)) + "\n")
     if isinstance(loaded, Scenario):
-        print_table(chosen(loaded))
+        show(chosen(loaded))
         for warning in loaded.warnings():
             click.echo(wrapped(f"warning: {warning}"))
         plans = build_plans(loaded)
@@ -61,6 +116,3 @@ def check(file: pathlib.Path) -> None:
         click.echo(f"{file}: a sound scenario; its {have} {', '.join(str(len(p.steps)) for p in plans.values())} steps")
     else:
         click.echo(f"{file}: a sound environment")
-
-
-COMMANDS = (plan, check)

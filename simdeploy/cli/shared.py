@@ -1,8 +1,9 @@
-"""What several commands share: exit codes, options, reading a plan, printing."""
+"""What commands share: their options, how they read plans and how they print."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import shutil
 import sys
@@ -11,30 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from simdeploy.cli.program import INTERRUPTED, MISSED
 from simdeploy.errors import StudyError
 
 if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
+    from simdeploy.simulation.outcome import Outcome
     from simdeploy.tables import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-FINE, BAD_INPUT, DIFFERS, MISSED, INTERRUPTED, CLOSED = 0, 2, 3, 4, 130, 141
-EXIT_CODES = {
-    FINE: "done, or fine",
-    1: "internal error",
-    BAD_INPUT: "bad input or usage",
-    DIFFERS: "plan, environment or hosts differ from what was vetted",
-    MISSED: "a goal is missed, or there are findings",
-    5: "a step failed and the plan halted",
-    6: "an outcome is unknown",
-    7: "locked by someone else",
-    8: "rolled back",
-    9: "paused, or the operator declined",
-    74: "the journal cannot be written",
-    INTERRUPTED: "interrupted",
-    CLOSED: "the reader of the output went away",
-}
 
 
 def strategy_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -49,7 +35,7 @@ def strategy_names(context: click.Context, parameter: click.Parameter, incomplet
         return []
 
 
-def forecast_options(command: F) -> F:
+def forecasting(command: F) -> F:
     """The options that every forecast has."""
     for option in reversed(
         (
@@ -71,27 +57,16 @@ ELSEWHERE = click.option(
 
 
 def read_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None) -> Plan:
-    """The plan of a JSON file with what lies beside it checked, or the one of a scenario's strategy.
-
-    The strategy may be left out where there is but one.
-    """
-    from simdeploy.plan.files import read_plan_file
-
-    if file.suffix == ".json":
-        _refuse_choices(file, strategy, environment)
-        return read_plan_file(file).plan
-    return built_plan(file, strategy, environment)
-
-
-def built_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None) -> Plan:
-    """Like `read_plan`, whatever lies beside a plan's file."""
-    from simdeploy.plan.files import read_plan as read
+    """The plan in *file* (JSON), or that of a *strategy* of the scenario there."""
     from simdeploy.planning.kinds import build_plan
     from simdeploy.planning.loading import load_scenario
 
     if file.suffix == ".json":
-        _refuse_choices(file, strategy, environment)
-        return read(file)
+        from simdeploy.study.dossier import read_dossier
+
+        if strategy is not None or environment is not None:
+            raise StudyError(f"{str(file)!r} is a plan and has its strategy and environment; drop --strategy and --environment")
+        return read_dossier(file).plan
     scenario = load_scenario(file, environment)
     if strategy is None and len(scenario.strategies) > 1:
         raise StudyError(
@@ -100,23 +75,38 @@ def built_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Pa
     return build_plan(scenario, strategy or next(iter(scenario.strategies)))
 
 
-def _refuse_choices(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None) -> None:
-    if strategy is not None or environment is not None:
-        raise StudyError(f"{str(file)!r} is a plan and has its strategy and environment; drop --strategy and --environment")
-
-
-def print_table(table: Table) -> None:
-    """Print *table* as wide as the terminal, or 80 columns."""
+def show(table: Table) -> None:
+    """Print a table as wide as the terminal, at least 80 columns: narrower would cut numbers."""
     from simdeploy.tables import text
 
-    width = (
-        max(80, shutil.get_terminal_size().columns) if sys.stdout is not None and sys.stdout.isatty() else 80
-    )  # narrower would cut numbers
+    width = max(80, shutil.get_terminal_size().columns) if sys.stdout is not None and sys.stdout.isatty() else 80
     click.echo(text(table, width))
 
 
+def show_trace(trace: Any, style: str) -> None:
+    """Print the records of a trace, a line each."""
+    if style == "json":
+        click.echo(json.dumps({"outcome": trace.outcome, "end_s": trace.end_s, "records": [r._asdict() for r in trace]}, indent=1))
+    elif style == "csv":
+        import pandas as pd
+
+        click.echo(pd.DataFrame(list(trace.records)).to_csv(index=False), nl=False)
+    else:
+        for record in trace:
+            click.echo(str(record))
+        click.echo(f"outcome: {trace.outcome}")
+
+
+def show_goals(outcome: Outcome) -> None:
+    """Print whether each goal is met, a line each."""
+    for result in outcome.goals():
+        share = "" if result.probability is None else f" (its bound is kept in {100 * result.probability:.3g} % of the replications)"
+        said = {True: "met", False: "MISSED", None: "too few replications to tell"}[result.met]
+        click.echo(f"goal {result.goal}: {said}{share}")
+
+
 def wrapped(text: str) -> str:
-    """*text* with lines of at most 79 columns."""
+    """*text* in lines that fit into 80 columns."""
     import textwrap
 
     return "\n".join(textwrap.fill(line, 79, break_on_hyphens=False) for line in text.splitlines())
@@ -136,8 +126,8 @@ def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def end(interrupted: bool, replications: int, goals_met: bool) -> None:
-    """Exit with the code that says how a forecast ended; go on where all is well."""
+def end_forecast(interrupted: bool, replications: int, goals_met: bool) -> None:
+    """End with the exit code of a forecast."""
     if interrupted:
         click.echo(f"simdeploy: interrupted; the numbers are of the first {replications} replications", err=True)
         sys.exit(INTERRUPTED)

@@ -7,10 +7,10 @@ JSON plan can be forecast a month later without the YAML it came from.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Iterator
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import networkx as nx
@@ -20,7 +20,7 @@ from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.environment.names import did_you_mean
-from simdeploy.errors import InvalidDocument, MismatchError, PlanError
+from simdeploy.errors import DiffersError, InvalidDocument, PlanError
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
@@ -33,7 +33,7 @@ ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join", "rewind")
 
 
 FORMAT = 1
-"""Version of the form of a plan's JSON; a default or a meaning that moves makes a new one."""
+"""Version of the form of a plan's JSON: one whose defaults or meanings have moved has another."""
 
 
 class Start(Frozen):
@@ -173,24 +173,21 @@ class Plan(Frozen):
             total += max(ended.values(), default=0.0)
         return total
 
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data, defaults left out: all that decides what it means, and so all that its digest is over."""
-        return self.model_dump(mode="json", exclude_defaults=True) | {"format": FORMAT}
-
     def to_json(self) -> str:
-        """The plan as JSON with sorted keys, its digest as `sha256` and the version of simdeploy as `tool`."""
-        return json.dumps(self.to_dict() | {"sha256": self.digest, "tool": tool()}, indent=1, sort_keys=True)
+        """The plan as JSON with sorted keys, defaults left out; with its digest, and the version of simdeploy that wrote it."""
+        stamp = {"format": FORMAT, "sha256": self.digest, "tool": version("simdeploy")}
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True) | stamp, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote, or a hand without `sha256` and `tool`.
+        """The plan that `to_json` wrote, or one written by hand, without a digest.
 
-        Raises PlanError for anything else, and MismatchError where the content is not the one that `sha256` was taken of.
+        Raises PlanError for anything else, and DiffersError where the content is not what its digest was made of.
         """
         try:
-            document = json.loads(text)
-            written = _known_format(document)
-            plan = cls.model_validate(document)
+            content = json.loads(text)
+            stamped = _stamp(content)
+            plan = cls.model_validate(content)
         except RecursionError:
             raise PlanError("is nested too deeply for a plan; name a file written by 'simdeploy plan'") from None
         except json.JSONDecodeError as error:
@@ -206,17 +203,18 @@ class Plan(Frozen):
             raise PlanError("\n".join(lines)) from None
         except ValueError as error:  # a number of thousands of digits
             raise PlanError(f"is no JSON that can be read: {error}; name a file written by 'simdeploy plan'") from None
-        if written is not None and written != plan.digest:
-            raise MismatchError(
-                f"was changed after it was written: its sha256 says {written!r:.80}, its content has {plan.digest!r}; "
-                "write it anew with 'simdeploy plan', or drop its key `sha256` and vet it again"
+        if stamped is not None and stamped != plan.digest:
+            now = f"its sha256 is {str(stamped)[:12]!r} and its content has {plan.digest[:12]!r}"
+            raise DiffersError(
+                f"was changed after it was written: {now}; write it anew with 'simdeploy plan', or drop sha256 and vet it again"
             )
         return plan
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of `to_dict` as JSON with sorted keys; the same however a file is laid out and by whom it was written."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """The SHA-256 of what the plan says, as JSON in canonical order without blanks."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def _repr_html_(self) -> str:
         from simdeploy.plan.overview import steps
@@ -224,23 +222,16 @@ class Plan(Frozen):
         return html_table(steps(self))
 
 
-def tool() -> str:
-    """The version of simdeploy that writes a file."""
-    return importlib.metadata.version("simdeploy")
-
-
-def _known_format(document: Any) -> Any:
-    """Takes what only the file says, `sha256` and `tool`, out of *document*; returns its `sha256`, None where it has none."""
-    if not isinstance(document, dict):
+def _stamp(content: Any) -> Any:
+    """Takes what is of the file and not of the plan, `sha256` and `tool`, out of *content*; its `sha256`, None where it has none."""
+    if not isinstance(content, dict):
         return None
-    form = document.get("format", FORMAT)
+    stamped, tool, form = content.pop("sha256", None), content.pop("tool", None), content.get("format")
     if isinstance(form, int) and form > FORMAT:
-        raise PlanError(
-            f"has format {form}, and simdeploy {tool()} reads plans up to format {FORMAT}; read it with the newer simdeploy that wrote it"
-            + (f" ({document['tool']!s:.20})" if "tool" in document else "")
-        )
-    document.pop("tool", None)
-    return document.pop("sha256", None)
+        wrote = f" ({tool})" if isinstance(tool, str) else ""
+        which = f"has format {form}, and simdeploy {version('simdeploy')} knows formats up to {FORMAT}"
+        raise PlanError(f"{which}; read it with the newer simdeploy that wrote it{wrote}, or write it anew with 'simdeploy plan'")
+    return stamped
 
 
 def _check_steps(plan: Plan) -> Iterator[str]:

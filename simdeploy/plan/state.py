@@ -251,13 +251,17 @@ class State:
         return self._leases[service]
 
     def serves(self, versions: frozenset[tuple[int, str | int]], observed: bool = False) -> bool:
-        """Whether any instance serves one of these (service, version); *observed*: and a serving monitor has checks for it."""
+        """Whether any instance serves one of these (service, version).
+
+        *observed*: and a serving monitor has checks for it, not counting its own service, of which it is no judge.
+        """
         conditions, layout = self.layout.conditions, self.layout
         serving = {(s, conditions[c].version) for c, s in zip(self.codes, layout.service_of, strict=True) if conditions[c].mode == SERVING}
         found = serving & versions
         if not observed or not found:
             return bool(found)
-        return any(layout.services[m].has_checks(own, layout.service_names[s], version) for m, own in serving for s, version in found)
+        names = layout.service_names
+        return any(m != s and layout.services[m].has_checks(own, names[s], version) for m, own in serving for s, version in found)
 
     def out_at_end(self) -> int:
         """How many instances are neither serving nor absent."""

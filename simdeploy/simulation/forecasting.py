@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib.metadata import version
 
 import numpy as np
 
 from simdeploy.plan.forecast import Expected, Forecast, StepForecast
-from simdeploy.plan.plan import Plan, tool
+from simdeploy.plan.plan import Plan
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import Floats, Outcome, simulate_all
 from simdeploy.simulation.steptimes import StepTimes
@@ -27,7 +28,7 @@ def forecast(
     assert outcome.steps is not None  # asked for
     return Forecast(
         plan_sha256=plan.digest,
-        tool=tool(),
+        tool=version("simdeploy"),
         seed=seed,
         replications=outcome.replications,
         metrics={name: _metric(outcome, name) for name in outcome.values},

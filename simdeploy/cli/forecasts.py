@@ -1,37 +1,39 @@
-"""Commands that forecast: compare, simulate, resilience."""
+"""Commands that simulate: compare, simulate, resilience."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from simdeploy.cli.program import INTERRUPTED, main
 from simdeploy.cli.shared import (
     ELSEWHERE,
-    INTERRUPTED,
-    end,
-    forecast_options,
-    print_table,
+    end_forecast,
+    forecasting,
     progress_bar,
     read_plan,
+    show,
+    show_goals,
+    show_trace,
     strategy_names,
     wrapped,
 )
 from simdeploy.errors import StudyError
 
 if TYPE_CHECKING:
-    from simdeploy.simulation.outcome import Outcome
+    from simdeploy.plan.plan import Plan
     from simdeploy.study.comparison import Comparison
     from simdeploy.study.robustness import Robustness
 
 
-@click.command()
+@main.command()
 @click.argument("scenario", type=click.Path(path_type=pathlib.Path))
 @ELSEWHERE
-@forecast_options
+@forecasting
 @click.option("--baseline", metavar="NAME", shell_complete=strategy_names, help="The strategy that the others are compared with.")
 @click.option(
     "--strategy", "strategies", metavar="NAME", shell_complete=strategy_names, multiple=True, help="Only this one; repeat for more."
@@ -74,13 +76,13 @@ def compare(
     elif style == "csv":
         click.echo(comparison.frame().to_csv(index=False), nl=False)
     else:
-        print_table(overview.compared(comparison))
+        show(overview.compared(comparison))
         if comparison.ends_differ:
-            print_table(overview.ends(comparison))
+            show(overview.ends(comparison))
         if loaded.goals:
-            print_table(overview.goals_met(comparison))
+            show(overview.goals_met(comparison))
         if len(comparison.outcomes) > 1:
-            print_table(overview.differences(comparison))
+            show(overview.differences(comparison))
         click.echo(wrapped(overview.verdict(comparison)))
         if varied:
             robustness = _robustness(comparison, jobs)
@@ -88,7 +90,7 @@ def compare(
             click.echo()
             table = overview.robust(robustness)
             if table.rows:
-                print_table(table)
+                show(table)
             click.echo(wrapped(robustness.sentence))
     if plot is not None:
         from simdeploy.report.figures import save_figures
@@ -104,7 +106,7 @@ def compare(
         how = f"the inputs were varied with {robustness.outcome.replications} replications" if robustness else "no input was varied"
         click.echo(f"simdeploy: interrupted; the comparison is whole, {how}", err=True)
         sys.exit(INTERRUPTED)
-    end(comparison.interrupted, comparison.replications, comparison.all_goals_met)
+    end_forecast(comparison.interrupted, comparison.replications, comparison.all_goals_met)
 
 
 def _robustness(comparison: Comparison, jobs: int | None) -> Robustness | None:
@@ -119,7 +121,7 @@ def _robustness(comparison: Comparison, jobs: int | None) -> Robustness | None:
         return None
 
 
-@click.command()
+@main.command()
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @click.option(
     "--strategy",
@@ -128,8 +130,9 @@ def _robustness(comparison: Comparison, jobs: int | None) -> Robustness | None:
     help="Which strategy of a scenario, if it has several; a plan has its own.",
 )
 @ELSEWHERE
-@forecast_options
+@forecasting
 @click.option("--trace", "traced", is_flag=True, help="Print the events of one replication instead.")
+@click.option("--witness", metavar="ID", help="Replay a run that reaches the state of this finding of 'simdeploy vet'.")
 @click.option("--replication", type=click.IntRange(min=0), default=0, show_default=True, help="Which one --trace prints.")
 def simulate(
     file: pathlib.Path,
@@ -140,6 +143,7 @@ def simulate(
     jobs: int | None,
     style: str,
     traced: bool,
+    witness: str | None,
     replication: int,
 ) -> None:
     """Forecast one strategy of a scenario, or a plan (JSON).
@@ -151,8 +155,11 @@ def simulate(
     from simdeploy.simulation.overview import forecast
 
     plan = read_plan(file, strategy, environment)
+    if witness is not None:
+        _replay(plan, witness, style)
+        return
     if traced:
-        _print_trace(trace(plan, seed, replication), style)
+        show_trace(trace(plan, seed, replication), style)
         return
     with progress_bar() as progress:
         outcome = run(plan, replications, seed, jobs, progress)
@@ -161,34 +168,32 @@ def simulate(
     elif style == "csv":
         click.echo(outcome.frame().to_csv(), nl=False)
     else:
-        print_table(forecast(outcome))
-        _print_goals(outcome)
-    end(outcome.interrupted, outcome.replications, all(g.met for g in outcome.goals()))
+        show(forecast(outcome))
+        show_goals(outcome)
+    end_forecast(outcome.interrupted, outcome.replications, all(g.met for g in outcome.goals()))
 
 
-def _print_trace(trace: Any, style: str) -> None:
-    if style == "json":
-        click.echo(json.dumps({"outcome": trace.outcome, "end_s": trace.end_s, "records": [r._asdict() for r in trace]}, indent=1))
-    elif style == "csv":
-        import pandas as pd
+def _replay(plan: Plan, finding: str, style: str) -> None:
+    """Print a run up to the state in which *finding* shows."""
+    from simdeploy.environment.names import did_you_mean
+    from simdeploy.plan.trace import Trace
+    from simdeploy.simulation.replay import replay
+    from simdeploy.vetting.vet import vet
 
-        click.echo(pd.DataFrame(list(trace.records)).to_csv(index=False), nl=False)
-    else:
-        for record in trace:
-            click.echo(str(record))
-        click.echo(f"outcome: {trace.outcome}")
-
-
-def _print_goals(outcome: Outcome) -> None:
-    for result in outcome.goals():
-        share = "" if result.probability is None else f" (its bound is kept in {100 * result.probability:.3g} % of the replications)"
-        said = {True: "met", False: "MISSED", None: "too few replications to tell"}[result.met]
-        click.echo(f"goal {result.goal}: {said}{share}")
+    found = {f.id: f for f in vet(plan).findings if f.witness is not None}
+    if finding not in found:
+        raise StudyError(f"no finding with a witness is called {finding!r}; {did_you_mean(finding, list(found))}")
+    run = replay(plan, found[finding])
+    show_trace(Trace([r for r in run.trace if r.at_s <= run.at_s and "witness/" not in r.subject], run.at_s, run.trace.outcome), style)
+    if style == "table":
+        click.echo(
+            wrapped(f"{found[finding].message}\nHere at {run.at_s:.0f} s; the lowest capacity until then: {run.capacity_per_s:.4g} req/s")
+        )
 
 
-@click.command()
+@main.command()
 @click.argument("environment", type=click.Path(path_type=pathlib.Path))
-@forecast_options
+@forecasting
 @click.option("--all", "every", is_flag=True, help="Show every disruption, not only the worst of each kind.")
 def resilience(environment: pathlib.Path, replications: int, seed: int, jobs: int | None, style: str, every: bool) -> None:
     """Show what each disruption would cost ENVIRONMENT, against its policy, and what would mend each breach.
@@ -213,9 +218,6 @@ def resilience(environment: pathlib.Path, replications: int, seed: int, jobs: in
     elif style == "csv":
         click.echo(found.frame().to_csv(index=False), nl=False)
     else:
-        print_table(matrix(found, every))
+        show(matrix(found, every))
         click.echo(wrapped(breaches(found)))
-    end(found.interrupted, found.replications, found.all_met)
-
-
-COMMANDS = (compare, simulate, resilience)
+    end_forecast(found.interrupted, found.replications, found.all_met)
