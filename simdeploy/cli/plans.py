@@ -1,15 +1,20 @@
-"""Commands about plans: plan, vet, check."""
+"""Commands about plans: plan, vet, diff, check."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from simdeploy.cli.program import MISSED, main
-from simdeploy.cli.shared import ELSEWHERE, progress_bar, read_plan, show, strategy_names, wrapped
+from simdeploy.cli.shared import ELSEWHERE, end_forecast, forecast_options, progress_bar, read_plan, show, strategy_names, wrapped
+from simdeploy.errors import StudyError
+
+if TYPE_CHECKING:
+    from simdeploy.plan.plan import Plan
 
 
 @main.command()
@@ -83,6 +88,48 @@ def vet(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | No
         click.echo(wrapped("\n".join([*vetting.accepted, overview.verdict(vetting)])))
     if not any(vetting.is_clean for vetting in found.values()):
         sys.exit(MISSED)
+
+
+@main.command()
+@click.argument("a")
+@click.argument("b")
+@forecast_options
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def diff(a: str, b: str, replications: int, seed: int, jobs: int | None, style: str) -> None:
+    """Show how plan B differs from plan A: steps, environment and settings, forecast, goals and findings.
+
+    Each is a plan (JSON) or a strategy of a scenario, written FILE:STRATEGY:
+
+    \b
+      simdeploy diff plan.json new.json
+      simdeploy diff upgrade.yaml:all-at-once upgrade.yaml:rolling
+
+    Exits with 0 whether they differ or not.
+    """
+    from simdeploy.study.difference import difference
+    from simdeploy.study.difference_overview import tables
+    from simdeploy.study.difference_overview import verdict as said
+
+    plans = _side(a), _side(b)
+    with progress_bar() as progress:
+        found = difference(*plans, replications, seed, jobs, progress)
+    if style == "json":
+        click.echo(found.to_json())
+    else:
+        click.echo(wrapped(said(found)) + "\n")
+        for table in tables(found):
+            show(table)
+    end_forecast(found.interrupted, found.outcomes[0].replications if found.outcomes else 0, goals_met=True)
+
+
+def _side(text: str) -> Plan:
+    """The plan that FILE or FILE:STRATEGY names."""
+    file, _, strategy = (text, "", "") if pathlib.Path(text).exists() else text.rpartition(":")
+    if not file:
+        file, strategy = strategy, ""
+    if strategy and file.endswith(".json"):
+        raise StudyError(f"{text!r}: {file!r} is a plan and has its strategy; write {file!r} alone")
+    return read_plan(pathlib.Path(file), strategy or None, how="as FILE:STRATEGY")
 
 
 @main.command()

@@ -36,7 +36,14 @@ def strategy_names(context: click.Context, parameter: click.Parameter, incomplet
 
 
 def forecasting(command: F) -> F:
-    """The options that every forecast has."""
+    """The options of the commands that show one forecast or several in one table."""
+    return forecast_options(
+        click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)(command)
+    )
+
+
+def forecast_options(command: F) -> F:
+    """The options that decide a forecast."""
     for option in reversed(
         (
             click.option("--replications", type=click.IntRange(min=1), default=1000, show_default=True, help="Runs of each strategy."),
@@ -44,7 +51,6 @@ def forecasting(command: F) -> F:
                 "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides all luck; the same for every strategy."
             ),
             click.option("--jobs", type=click.IntRange(min=1), help="Processes; by default all cores where that pays. Changes no number."),
-            click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True),
         )
     ):
         command = option(command)
@@ -56,8 +62,8 @@ ELSEWHERE = click.option(
 )
 
 
-def read_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None) -> Plan:
-    """The plan in *file* (JSON), or that of a *strategy* of the scenario there."""
+def read_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | None = None, how: str = "with --strategy") -> Plan:
+    """The plan in *file* (JSON), or that of a *strategy* of the scenario there; *how* says where a strategy is named."""
     from simdeploy.planning.kinds import build_plan
     from simdeploy.planning.loading import load_scenario
 
@@ -69,9 +75,7 @@ def read_plan(file: pathlib.Path, strategy: str | None, environment: pathlib.Pat
         return read_dossier(file).plan
     scenario = load_scenario(file, environment)
     if strategy is None and len(scenario.strategies) > 1:
-        raise StudyError(
-            f"{str(file)!r} has {len(scenario.strategies)} strategies; name one with --strategy: {', '.join(scenario.strategies)}"
-        )
+        raise StudyError(f"{str(file)!r} has {len(scenario.strategies)} strategies; name one {how}: {', '.join(scenario.strategies)}")
     return build_plan(scenario, strategy or next(iter(scenario.strategies)))
 
 

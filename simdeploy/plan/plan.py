@@ -32,6 +32,10 @@ ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join", "rewind")
 """Verbs that change a service as a whole: a datastore, of `lead` also another one with a leader."""
 
 
+FORMAT = 1
+"""Version of the form of a plan's JSON: one whose defaults or meanings have moved has another."""
+
+
 class Start(Frozen):
     """The state in which a plan begins; what is not named serves the version of its service."""
 
@@ -174,7 +178,7 @@ class Plan(Frozen):
 
     def to_json(self) -> str:
         """The plan as JSON with sorted keys, defaults left out; with its digest, and the version of simdeploy that wrote it."""
-        stamp = {"format": 1, "sha256": self.digest, "tool": version("simdeploy")}
+        stamp = {"format": FORMAT, "sha256": self.digest, "tool": version("simdeploy")}
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True) | stamp, indent=1, sort_keys=True)
 
     @classmethod
@@ -185,9 +189,7 @@ class Plan(Frozen):
         """
         try:
             content = json.loads(text)
-            stamped = content.pop("sha256", None) if isinstance(content, dict) else None
-            if isinstance(content, dict):
-                content.pop("tool", None)
+            stamped = _stamp(content)
             plan = cls.model_validate(content)
         except RecursionError:
             raise PlanError("is nested too deeply for a plan; name a file written by 'simdeploy plan'") from None
@@ -211,7 +213,7 @@ class Plan(Frozen):
             )
         return plan
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The SHA-256 of what the plan says, as JSON in canonical order without blanks."""
         content = self.model_dump(mode="json", exclude_defaults=True)
@@ -221,6 +223,18 @@ class Plan(Frozen):
         from simdeploy.plan.overview import steps
 
         return html_table(steps(self))
+
+
+def _stamp(content: Any) -> Any:
+    """Takes what is of the file and not of the plan, `sha256` and `tool`, out of *content*; its `sha256`, None where it has none."""
+    if not isinstance(content, dict):
+        return None
+    stamped, tool, form = content.pop("sha256", None), content.pop("tool", None), content.get("format")
+    if isinstance(form, int) and form > FORMAT:
+        wrote = f" ({tool})" if isinstance(tool, str) else ""
+        which = f"has format {form}, and simdeploy {version('simdeploy')} knows formats up to {FORMAT}"
+        raise PlanError(f"{which}; read it with the newer simdeploy that wrote it{wrote}, or write it anew with 'simdeploy plan'")
+    return stamped
 
 
 def _check_steps(plan: Plan) -> Iterator[Problem]:

@@ -66,6 +66,15 @@ class Engine:
         run = _Replication(self, draws, 0, durations, failing, records).run()
         return Trace(records, run.end_s, run.outcome)
 
+    def timed_runs(self, draws: Draws) -> Iterator[tuple[Run, list[float], list[float]]]:
+        """Like `runs`, each with when the steps began and when they ended, by position in the plan [s].
+
+        A judge begins and ends with its verdict; nan where a step did not begin, inf where it began and never ended.
+        """
+        for r, (durations, failing) in enumerate(draws.rows()):
+            replication = _Timed(self, draws, r, durations, failing, [])
+            yield replication.run(), replication.begins_s, replication.ends_s
+
 
 class _Replication:
     """One run. Attempts, retries and timers are SimPy events; their callbacks gather, `_settle` decides."""
@@ -426,3 +435,20 @@ class _Replication:
         if self._records is not None:
             name = self._engine.plan.steps[subject].id if isinstance(subject, int) else subject
             self._records.append(Record(self._env.now, kind, name, value))
+
+
+class _Timed(_Replication):
+    """One run of which only the times of its steps are kept: far cheaper than all its records."""
+
+    def __init__(self, engine: Engine, *more: Any) -> None:
+        super().__init__(engine, *more)
+        self.begins_s = [math.nan] * len(engine.plan.steps)
+        self.ends_s = [math.inf] * len(engine.plan.steps)
+
+    def _record(self, kind: Any, subject: str | int, value: str | float = "") -> None:
+        if kind == "began" and isinstance(subject, int):
+            self.begins_s[subject] = self._env._now
+        elif kind == "ended" and isinstance(subject, int):
+            self.ends_s[subject] = self._env._now
+            if self._engine.plan.steps[subject].kind == "judge" and value in (SUCCEEDED, FAILED):
+                self.begins_s[subject] = self._env._now

@@ -1,4 +1,4 @@
-"""A forecast as a value: what an outcome says, and when each step begins, how long it lasts and what is left meanwhile."""
+"""What to expect of a plan and of each of its steps, as the value that lies beside the plan's file."""
 
 from __future__ import annotations
 
@@ -11,76 +11,66 @@ import numpy as np
 from simdeploy.plan.forecast import Expected, Forecast, StepForecast
 from simdeploy.plan.plan import Plan
 from simdeploy.simulation import statistics
-from simdeploy.simulation.engine import Engine
-from simdeploy.simulation.outcome import KEPT_PATHS, Floats, Outcome, Path, simulate
-from simdeploy.simulation.sampler import Draws
+from simdeploy.simulation.outcome import Floats, Outcome, simulate_all
+from simdeploy.simulation.steptimes import StepTimes
 
-WORTH_TRACING = 4_000_000
-"""Steps times replications whose times are kept for each step: beyond it fewer replications are followed step by step."""
+QUANTILES = (0.5, 0.95, 0.99)
 
 
 def forecast(
     plan: Plan, replications: int = 1000, seed: int = 0, jobs: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Forecast:
-    """What to expect of *plan* and of each of its steps; the steps' figures are of the first replications, at most KEPT_PATHS."""
-    return forecast_of(simulate(plan, replications, seed, jobs, progress))
+    """What to expect of *plan* and of its steps; the arguments are those of `simulate`, and so are the numbers.
 
-
-def forecast_of(outcome: Outcome) -> Forecast:
-    """The forecast that an outcome amounts to. Its steps are followed anew, with the same luck."""
-    plan = outcome.plan
-    followed = min(outcome.replications, KEPT_PATHS, max(20, WORTH_TRACING // max(1, len(plan.steps))), len(outcome.paths))
+    An interrupt gives the forecast of the replications that were done.
+    """
+    outcome = simulate_all({"": plan}, replications, seed, jobs, progress, paths=0, follow_steps=True)[""]
+    assert outcome.steps is not None  # asked for
     return Forecast(
         plan_sha256=plan.digest,
         tool=version("simdeploy"),
-        seed=outcome.seed,
+        seed=seed,
         replications=outcome.replications,
-        metrics={name: _expected(values) for name, values in outcome.values.items()},
-        steps=_steps(plan, outcome.seed, outcome.paths[:followed]),
-        goals={str(result.goal): result.met for result in outcome.goals()},
+        metrics={name: _metric(outcome, name) for name in outcome.values},
+        steps=_steps(plan, outcome.steps),
+        goals={result.goal.text: result.met for result in outcome.goals()},
     )
 
 
-def _steps(plan: Plan, seed: int, paths: list[Path]) -> dict[str, StepForecast]:
-    engine = Engine(plan)
-    begins: dict[str, list[float]] = {s.id: [] for s in plan.steps}
-    lasts: dict[str, list[float]] = {s.id: [] for s in plan.steps}
-    least: dict[str, float] = {}
-    for replication, path in enumerate(paths):
-        running: dict[str, float] = {}
-        for record in engine.trace(Draws(plan, seed, replication, 1, engine.names)):
-            if record.kind == "began":
-                running[record.subject] = record.at_s
-            elif record.kind == "ended" and record.subject in running:
-                begun = running.pop(record.subject)
-                begins[record.subject].append(begun)
-                lasts[record.subject].append(record.at_s - begun)
-                least[record.subject] = min(least.get(record.subject, math.inf), _lowest(path, begun, record.at_s))
+def _metric(outcome: Outcome, name: str) -> Expected:
+    estimate, values = outcome.estimate(name), outcome.values[name]
+    return _expected(estimate.mean if estimate else None, *(statistics.quantile(values, p) for p in QUANTILES))
+
+
+def _steps(plan: Plan, times: StepTimes) -> dict[str, StepForecast]:
+    began = np.mean(~np.isnan(times.begins_s), axis=0)
+    columns = zip(plan.steps, began.tolist(), expected(times.begins_s), expected(times.lasts_s), times.capacity_per_s.tolist(), strict=True)
     return {
-        step: StepForecast(
-            began=len(begins[step]) / max(1, len(paths)),
-            begins_s=_expected(np.array(begins[step])),
-            lasts_s=_expected(np.array(lasts[step])),
-            capacity_per_s=None if math.isinf(least.get(step, math.inf)) else least[step],
-        )
-        for step in begins
+        step.id: StepForecast(began=share, begins_s=begins_s, lasts_s=lasts_s, capacity_per_s=_finite(capacity))
+        for step, share, begins_s, lasts_s, capacity in columns
     }
 
 
-def _lowest(path: Path, begun: float, ended: float) -> float:
-    """The lowest capacity that held at any moment from *begun* to *ended*."""
-    first = max(0, int(np.searchsorted(path.times, begun, side="right")) - 1)
-    last = max(first + 1, int(np.searchsorted(path.times, ended, side="left")))
-    return float(path.capacity[first:last].min())
+def expected(values: Floats) -> list[Expected]:
+    """Of each column the mean and the quantiles of what is not nan; None where too few or infinite values do not support it."""
+    ordered = np.sort(values, axis=0)  # nan comes last
+    counts = np.sum(~np.isnan(values), axis=0)
+    means = np.divide(np.nansum(values, axis=0), counts, out=np.full(len(counts), math.nan), where=counts > 0)
+    quantiles = [_quantiles(ordered, counts, p) for p in QUANTILES]
+    return [_expected(*column) for column in zip(means.tolist(), *quantiles, strict=True)]
 
 
-def _expected(values: Floats) -> Expected:
-    """Mean and quantiles of *values*; None where there are none, or too few, or one has no bound."""
-    known = len(values) > 0 and not np.isnan(values).any()
-    quantiles = [statistics.quantile(values, p) if known else None for p in (0.5, 0.95, 0.99)]
-    mean = float(values.mean()) if known else None
-    return Expected(**{name: _finite(value) for name, value in zip(("mean", "p50", "p95", "p99"), (mean, *quantiles), strict=True)})
+def _quantiles(ordered: Floats, counts: np.typing.NDArray[np.intp], p: float) -> list[float | None]:
+    """Of each rising column, as `statistics.quantile` of its first *counts* values."""
+    place = np.maximum(np.ceil(counts * p).astype(np.intp) - 1, 0)
+    found = np.take_along_axis(ordered, place[np.newaxis], axis=0)[0].tolist()
+    needed = statistics.replications_needed(p)
+    return [value if count >= needed else None for value, count in zip(found, counts.tolist(), strict=True)]
 
 
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
+def _expected(mean: float | None, p50: float | None, p95: float | None, p99: float | None) -> Expected:
+    return Expected(mean=_finite(mean), p50=_finite(p50), p95=_finite(p95), p99=_finite(p99))
+
+
+def _finite(x: float | None) -> float | None:
+    return x if x is not None and math.isfinite(x) else None
