@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simdeploy.environment.files import load_environment
     from simdeploy.environment.models import Environment
     from simdeploy.errors import SimdeployError
+    from simdeploy.plan.findings import Vetting
     from simdeploy.plan.measurement import measure
     from simdeploy.plan.metrics import METRICS
     from simdeploy.plan.plan import Plan
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from simdeploy.study.comparison import Comparison, compare
     from simdeploy.study.resilience import Resilience, resilience
     from simdeploy.study.robustness import Robustness, vary_inputs
+    from simdeploy.vetting.vet import vet
 
 _HOMES = {
     "METRICS": "plan.metrics",
@@ -56,8 +58,10 @@ _HOMES = {
     "measure": "plan.measurement",
     "resilience": "study.resilience",
     "simulate": "simulation.outcome",
+    "Vetting": "plan.findings",
     "trace": "simulation.outcome",
     "vary_inputs": "study.robustness",
+    "vet": "vetting.vet",
 }
 """Public name -> the module it lives in; met on first use, so that `import simdeploy` costs nothing."""
 
@@ -73,6 +77,7 @@ __all__ = [
     "SimdeployError",
     "Step",
     "Trace",
+    "Vetting",
     "build_plan",
     "capacity_figure",
     "compare",
@@ -86,6 +91,7 @@ __all__ = [
     "simulate",
     "trace",
     "vary_inputs",
+    "vet",
 ]
 
 
