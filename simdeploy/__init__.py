@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
+    from simdeploy.study.difference import Difference, difference
     from simdeploy.study.resilience import Resilience, resilience
     from simdeploy.study.robustness import Robustness, vary_inputs
 
 _HOMES = {
     "METRICS": "plan.metrics",
     "Comparison": "study.comparison",
+    "Difference": "study.difference",
     "Environment": "environment.models",
     "Outcome": "simulation.outcome",
     "Plan": "plan.plan",
@@ -48,6 +50,7 @@ _HOMES = {
     "build_plan": "planning.kinds",
     "capacity_figure": "report.figures",
     "compare": "study.comparison",
+    "difference": "study.difference",
     "differences_figure": "report.figures",
     "distributions_figure": "report.figures",
     "gantt_figure": "report.figures",
@@ -64,6 +67,7 @@ _HOMES = {
 __all__ = [
     "METRICS",
     "Comparison",
+    "Difference",
     "Environment",
     "Outcome",
     "Plan",
@@ -76,6 +80,7 @@ __all__ = [
     "build_plan",
     "capacity_figure",
     "compare",
+    "difference",
     "differences_figure",
     "distributions_figure",
     "gantt_figure",
