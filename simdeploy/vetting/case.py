@@ -38,7 +38,9 @@ class Wanted:
     @cached_property
     def carried_before_per_s(self) -> float:
         """What the front door carries when the plan begins, the disaster that it answers counted."""
-        return 0.0 if self.plan.corruptions else front_door(self.rest).least_per_s  # what serves something wrong serves nothing
+        told = self.plan.disaster_at_s is not None and not self.rest.section.lost_before  # by the steps themselves
+        wrong = bool(self.plan.corruptions)  # what serves something wrong serves nothing
+        return 0.0 if told or wrong else front_door(self.rest).least_per_s
 
     @property
     def source(self) -> str:
