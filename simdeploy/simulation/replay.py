@@ -40,9 +40,10 @@ def replay(plan: Plan, finding: Finding) -> Replay:
     running = set(witness.running)
     ended |= {n for name in running for n in _before(plan, (name,)) if n != name} - running
     longest_s = SHORT_S * (len(plan.steps) + 2)
-    steps: list[Step] = []
-    for part in sorted({s.part for s in plan.steps}):
-        steps.append(Step(id=f"witness/hold{part}", section=_section(plan, part), round=max(1, part), duration=fixed(3 * longest_s)))
+    steps = [
+        Step(id=f"witness/hold{part}", section=section, round=max(1, part), duration=fixed(3 * longest_s))
+        for part, section in sorted({(s.part, s.section) for s in plan.steps})
+    ]
     if witness.rolled_back_after:
         steps.append(Step(id="witness/abort", after=witness.rolled_back_after, duration=fixed(SHORT_S), p_fail=1.0, fatal=True))
     for step in plan.steps:
@@ -79,10 +80,6 @@ def _timed(step: Step, length_s: float, after: tuple[str, ...], fails: bool) -> 
             "p_fail": 1.0 if fails else 0.0, "retries": 0, "retry_delay": ZERO, "timeout_s": None,
         }
     )  # fmt: skip
-
-
-def _section(plan: Plan, part: int) -> str:
-    return next(s.section for s in plan.steps if s.part == part)
 
 
 def _before(plan: Plan, names: tuple[str, ...]) -> set[str]:

@@ -285,8 +285,8 @@ class Floors:
                     continue
                 staying, speaks = releases[life.name]
                 spoken = speaks.get(given) in state
-                for i in life.like[: staying if spoken else None]:
-                    found.append((i, next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given)))
+                failing = life.like[: staying if spoken else None]
+                found += [(i, next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given)) for i in failing]
         return found
 
     def _releases(self, lives: Collection[Life]) -> dict[int, tuple[int, Mapping[Event, Event | None]]]:

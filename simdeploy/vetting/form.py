@@ -35,7 +35,10 @@ def targets(case: Case) -> Iterator[Finding]:
 
 
 def batches(case: Case) -> Iterator[Finding]:
-    """A step touches nothing but its own target and what shares its lane or machine, and where judges count batches, what is taken is in one."""
+    """A step touches nothing but its own target and what shares its lane or machine.
+
+    Where judges count batches, what is taken out is in one of them.
+    """
     env = case.section.env
     if case.plan.disaster_at_s is not None:
         return  # a recovery touches whatever needs what was lost
@@ -108,7 +111,7 @@ def secrets(case: Case) -> Iterator[Finding]:
             message = (
                 f"something that looks like a secret stands in {listed(found)} of {listed(case.ids([c]), most=3)}; it is not repeated here"
             )
-            cure = "name it under the action's 'secrets' and read it from the surroundings of the command; change it, since it has been written down"
+            cure = "name it under the action's 'secrets', read it from the command's surroundings, and change it: it has been written down"
             yield case.finding("error", "secrets", step.id, message, cure)
         wrong = [name for name, reference in step.secrets.items() if not REFERENCE.fullmatch(reference)]
         if wrong:
@@ -145,7 +148,8 @@ def left_out(case: Case) -> Iterator[Finding]:
         out[life.service] += [case.shape.instances[i] for i in life.like]
         watched |= {life.service} if last.condition.mode == "starting" else set()
     for service, names in out.items():
-        message = f"{listed(names, most=4)} {'is' if len(names) == 1 else 'are'} taken out and no step gives {'it' if len(names) == 1 else 'them'} back"
+        is_, it = ("is", "it") if len(names) == 1 else ("are", "them")
+        message = f"{listed(names, most=4)} {is_} taken out and no step gives {it} back"
         cure = "end the lane with a step that serves it"
         if service in watched:
             message += ": started, and when the health check has risen nobody knows"

@@ -38,8 +38,8 @@ def failures(case: Case) -> Iterator[Finding]:
         left = _limit(case, service, Without(failing=True, declared=False))
         if left.least_per_s < wanted <= _limit(case, service, UNDECLARED).least_per_s:
             message = (
-                f"with the failures that its judges tolerate added up, {left.service} may leave {left.least_per_s:.4g} req/s at the front door; "
-                f"{case.wanted.source} {case.wanted.capacity_per_s:.4g}"
+                f"with the failures that its judges tolerate added up, {left.service} may leave {left.least_per_s:.4g} req/s "
+                f"at the front door; {case.wanted.source} {case.wanted.capacity_per_s:.4g}"
             )
             cure = "lower max_failures, or count them over the whole plan (of: plan or carried) instead of batch by batch"
             yield case.finding("error", "failures", left.service, message, cure, _failing(case, left))
@@ -141,5 +141,5 @@ def _lost(case: Case, invariant: str, groups: dict[str, list[str]]) -> Iterator[
         f"({case.wanted.source} {case.wanted.capacity_per_s:.4g}); before the plan its loss would have been borne"
     )
     severity: Severity = "error" if case.wanted.forbids("single_fault_s") and what == "machine" else "note"
-    cure = f"take fewer of {low.service} out at once, add capacity before, or deploy when {case.wanted.capacity_per_s:.4g} req/s are not needed"
+    cure = f"take fewer of {low.service} out at once, add capacity before, or deploy when less than that is needed"
     yield case.finding(severity, invariant, name, message, cure, case.witness(low.state, lost=machines))

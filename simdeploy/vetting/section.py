@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -171,7 +172,7 @@ class Section:
         for t in changes:
             attributes[t.verb if t.verb in ("version", "weight") else "mode"].append(t)
         for touches in attributes.values():
-            for early, late in zip(touches, touches[1:], strict=False):
+            for early, late in itertools.pairwise(touches):
                 if early.step != late.step and not self.shape.precedes(event(early), event(late), same=True):
                     found.append((early.step, late.step))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +26,7 @@ def writers(case: Case) -> Iterator[Finding]:
         for verb in ("schema", "lead", "split", "join"):
             events = case.section.service_events(verb, service)
             shared = [e for e, _ in events if case.shape.size[e >> 1] > 1]
-            pairs = [(a, b) for (a, _), (b, _) in zip(events, events[1:], strict=False) if not case.shape.precedes(a, b, True)]
+            pairs = [(a, b) for (a, _), (b, _) in itertools.pairwise(events) if not case.shape.precedes(a, b, True)]
             for a, b in [*pairs, *((e, e) for e in shared)][:1]:
                 names = [case.ids([a >> 1])[0], case.ids([b >> 1])[-1]]
                 if names[0] != names[1]:
@@ -107,7 +108,7 @@ def versions(case: Case) -> Iterator[Finding]:
                     f"{caller} {own} and {callee} {theirs} may serve at the same time, and {caller} {own} accepts of {callee} "
                     f"{listed(sorted(spec.accepts[own][callee]), 'or') or 'nothing'}"
                 )
-                cure = "bring first the side that accepts both versions, or expand the schema before the code and contract it after, or use blue and green"
+                cure = "bring first the side that accepts both, or expand the schema before the code and contract it after"
                 state = {e for e in (one.since, other.since) if e is not None}
                 yield case.finding(severity, "versions", f"{caller}-{callee}", message, cure, case.witness(state))
 
@@ -175,7 +176,10 @@ def leaders(case: Case) -> Iterator[Finding]:
             if late is not None and reign.leader is not None:
                 event, heir = late
                 worst = len(lives) if spec.role != "datastore" else 2
-                message = f"{named(case, [reign.leader])} may give its lead to {named(case, [heir])}, which is still to leave: up to {worst} failovers instead of 1"
+                message = (
+                    f"{named(case, [reign.leader])} may give its lead to {named(case, [heir])}, which is still to leave: "
+                    f"up to {worst} failovers instead of 1"
+                )
                 cure = f"take {named(case, [reign.leader])} last (order: leader_last), or hand its lead to one that has been upgraded"
                 yield case.finding("error", "leaders", service, message, cure, case.witness({event}))
                 break

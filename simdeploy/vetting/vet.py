@@ -101,7 +101,8 @@ def _floors(case: Case) -> Iterator[Floor]:
 
     start = front_door(case.wanted.rest).least_per_s
     yield Floor(
-        service="", start_per_s=_finite(start), least_per_s=_finite(of_all(NOTHING)), kept_per_s=_finite(of_all(kept)), failures_per_s=_finite(of_all(failing)),
+        service="", start_per_s=_finite(start), least_per_s=_finite(of_all(NOTHING)), kept_per_s=_finite(of_all(kept)),
+        failures_per_s=_finite(of_all(failing)),
         machine_lost_per_s=least(of_all, lost), zone_lost_per_s=least(of_all, away),
     )  # fmt: skip
     for service in dict.fromkeys(s for s, _ in case.floors.pools):
@@ -114,7 +115,8 @@ def _floors(case: Case) -> Iterator[Floor]:
 
         rest = math.fsum(case.wanted.rest.floor(service, cell).per_s for cell in cells) / env.visits[service]
         yield Floor(
-            service=service, start_per_s=_finite(rest), least_per_s=_finite(of_one(NOTHING)), kept_per_s=_finite(of_one(kept)), failures_per_s=_finite(of_one(failing)),
+            service=service, start_per_s=_finite(rest), least_per_s=_finite(of_one(NOTHING)), kept_per_s=_finite(of_one(kept)),
+            failures_per_s=_finite(of_one(failing)),
             machine_lost_per_s=least(of_one, lost), zone_lost_per_s=least(of_one, away),
         )  # fmt: skip
 

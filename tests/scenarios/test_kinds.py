@@ -276,18 +276,9 @@ def test_how_much_a_backup_loses_is_the_law_of_its_cycle_and_a_standby_loses_its
     assert pytest.approx(np.full(400, 5.0)) == found["as-it-is"].values["data_loss_s"]
 
 
-LOST_FOR_GOOD = (CANONICAL / "compute-restore.yaml", CANONICAL / "onebox.yaml")
-"""The loss of web and the middle tier is there that of the store, which has no copies."""
-
-
 @pytest.mark.parametrize(
     ("scenario", "environment"),
-    [
-        pair
-        for folder in (FOLDER, CANONICAL)
-        for kind, place in BOTH
-        if (pair := (folder / f"{kind}.yaml", folder / f"{place}.yaml")) != LOST_FOR_GOOD
-    ],
+    [(folder / f"{kind}.yaml", folder / f"{place}.yaml") for folder in (FOLDER, CANONICAL) for kind, place in BOTH],
     ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_every_pair_runs_through_the_command_line(scenario, environment):
@@ -299,11 +290,3 @@ def test_every_pair_runs_through_the_command_line(scenario, environment):
     ):
         result = CliRunner().invoke(main, [command[0], str(scenario), "--environment", str(environment), *command[1:]])
         assert result.exit_code in (0, 4) and not isinstance(result.exception, Exception), (command, result.output)
-
-
-def test_a_box_that_takes_a_store_without_copies_with_it_cannot_be_restored():
-    scenario, environment = map(str, LOST_FOR_GOOD)
-    result = CliRunner().invoke(main, ["compare", scenario, "--environment", environment])
-
-    assert 2 == result.exit_code
-    assert "nothing is left from which 'sql' could be restored; it has no copies" in result.output

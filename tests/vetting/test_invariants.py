@@ -27,7 +27,9 @@ ENVIRONMENT: Broken = {
             "on": ["w0", "w1", "w2", "new"], "capacity": "100 req/s",
             "calls": {"mid": 1}, "accepts": {"1": {"mid": ["1"]}, "2": {"mid": ["1", "2"]}},
         },
-        "mid": {"on": ["m0", "m1", "m2"], "capacity": "100 req/s", "calls": {"sql": 1, "keys": 1, "jobs": {"times": 0, "dependency": "soft"}}},
+        "mid": {
+            "on": ["m0", "m1", "m2"], "capacity": "100 req/s", "calls": {"sql": 1, "keys": 1, "jobs": {"times": 0, "dependency": "soft"}},
+        },
         "sql": {"role": "datastore", "on": ["s0", "s1"], "capacity": "200 req/s", "version": "7"},
         "keys": {"role": "quorum", "on": ["k0", "k1", "k2"]},
         "jobs": {"role": "leader_elected", "on": ["e0", "e1"]},
@@ -130,7 +132,11 @@ def surge(first: str) -> list[Step]:
     return come
 
 
-SHARED_NAME = ["deploy", "--password", "hunter2hunter2"]
+def other_version(steps: list[Step], name: str) -> list[Step]:
+    return [s.model_copy(update={"end": (("version", s.target, "0"),)}) if s.id == name else s for s in steps]
+
+
+SECRET = ["deploy", "--password", "hunter2hunter2"]
 
 BROKEN: dict[str, tuple[Callable[[], Plan], set[str]]] = {
     "all of a tier at once": (lambda: plan(*together(*WEB)), {"capacity/web"}),
@@ -152,7 +158,7 @@ BROKEN: dict[str, tuple[Callable[[], Plan], set[str]]] = {
     "no judge at all, and the next goes anyway": (
         lambda: plan(*lane("web@w0"), *lane("web@w1", ["web@w0/start"]), *lane("web@w2", ["web@w1/start"])), {"failures/web"},
     ),
-    "a majority is out": (lambda: plan(*together("keys@k0", "keys@k1", version=None)), {"capacity/keys", "quorum/keys"}),  # it serves nothing
+    "a majority is out": (lambda: plan(*together("keys@k0", "keys@k1", version=None)), {"capacity/keys", "quorum/keys"}),  # serves nothing
     "the leader goes first": (lambda: plan(*one_by_one("jobs@e0", "jobs@e1", version=None)), {"leaders/jobs"}),
     "the lead is handed to who leaves next": (
         lambda: plan(
@@ -185,7 +191,7 @@ BROKEN: dict[str, tuple[Callable[[], Plan], set[str]]] = {
         {"dependencies/web-mid", "dependencies/mid-sql", "dependencies/mid-keys"},
     ),
     "code on a machine that is not there yet": (
-        lambda: plan(*surge("install")), {"prerequisites/web@new", "writers/web@new"},  # its start is not ordered with the allocation either
+        lambda: plan(*surge("install")), {"prerequisites/web@new", "writers/web@new"},  # its start has no order with the allocation
     ),
     "code before its prerequisites": (
         lambda: plan(
@@ -223,7 +229,7 @@ BROKEN: dict[str, tuple[Callable[[], Plan], set[str]]] = {
     ),
     "a rollback that brings another version": (
         lambda: plan(
-            *one_by_one(*WEB), *(s.model_copy(update={"end": (("version", "web@w0", "0"),)}) if s.id == "half/web@w0/install" else s for s in rollback(*WEB)),
+            *one_by_one(*WEB), *other_version(rollback(*WEB), "half/web@w0/install"),
             on_abort="rollback",
         ),
         {"rollback-restored/web@w0"},
@@ -236,7 +242,7 @@ BROKEN: dict[str, tuple[Callable[[], Plan], set[str]]] = {
         lambda: plan(*one_by_one("web@w0"), *lane("web@w1", ["judge-web-0"])), {"batches/web@w1/out"},
     ),
     "a command without a check": (lambda: plan(step("x", "web@w0", check=[])), {"checks/x"}),
-    "a secret in a command": (lambda: plan(step("x", "web@w0", run=SHARED_NAME)), {"secrets/x"}),
+    "a secret in a command": (lambda: plan(step("x", "web@w0", run=SECRET)), {"secrets/x"}),
     "a password in a URL": (lambda: plan(step("x", "web@w0", check=["psql", "postgres://app:s3cr3t@db/app"])), {"secrets/x"}),
     "an instance that stays out": (lambda: plan(*lane("web@w0")[:2]), {"left-out/web"}),
     "started behind a health check, and nobody waits": (

@@ -34,7 +34,8 @@ machines: [{machines}]
 entry: web
 demand: {{rate: 50 req/s}}
 services:
-  web: {{on: [{web}], capacity: 60 req/s, actions: &a {{drain: {{duration: 1 s}}, install: {{duration: 1 s}}, start: {{duration: 1 s}}}}{calls}}}
+  web:
+    {{on: [{web}], capacity: 60 req/s, actions: &a {{drain: {{duration: 1 s}}, install: {{duration: 1 s}}, start: {{duration: 1 s}}}}{calls}}}
   {mid}
 """
 
