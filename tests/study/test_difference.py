@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from simdeploy.cli import main
-from simdeploy.environment.durations import Distribution, fixed
+from simdeploy.environment.durations import Distribution
 from simdeploy.errors import SimdeployError
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import Step
