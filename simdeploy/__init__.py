@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
+    from simdeploy.study.difference import Difference, difference
     from simdeploy.study.resilience import Resilience, resilience
     from simdeploy.study.robustness import Robustness, vary_inputs
     from simdeploy.vetting.vet import vet
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "METRICS": "plan.metrics",
     "Comparison": "study.comparison",
+    "Difference": "study.difference",
     "Environment": "environment.models",
     "Outcome": "simulation.outcome",
     "Plan": "plan.plan",
@@ -50,6 +52,7 @@ _HOMES = {
     "build_plan": "planning.kinds",
     "capacity_figure": "report.figures",
     "compare": "study.comparison",
+    "difference": "study.difference",
     "differences_figure": "report.figures",
     "distributions_figure": "report.figures",
     "gantt_figure": "report.figures",
@@ -68,6 +71,7 @@ _HOMES = {
 __all__ = [
     "METRICS",
     "Comparison",
+    "Difference",
     "Environment",
     "Outcome",
     "Plan",
@@ -81,6 +85,7 @@ __all__ = [
     "build_plan",
     "capacity_figure",
     "compare",
+    "difference",
     "differences_figure",
     "distributions_figure",
     "gantt_figure",
