@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 Path = tuple[str | int, ...]
@@ -52,8 +53,19 @@ class FileError(SimdeployError):
 
 
 class PlanError(SimdeployError):
-    """The steps form no plan; says which step, what is wrong, and what would mend it."""
+    """The steps form no plan; says which step, what is wrong, and what would mend it.
+
+    Where a plan is there to point into it carries every problem found, with its path in the plan.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(message)
 
 
 class StudyError(SimdeployError):
     """A question that cannot be asked of this scenario, e.g. about a strategy that it does not have."""
+
+
+class DiffersError(SimdeployError):
+    """A plan, its environment or its hosts are not what was vetted; names both sides."""

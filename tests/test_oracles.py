@@ -207,7 +207,7 @@ def _renamed(plan: Plan, new: dict[str, str], luck: random.Random) -> str:
                     value = value.removesuffix(old) + fresh
         return value
 
-    return json.dumps(walk(json.loads(plan.to_json())))
+    return json.dumps(walk(plan.model_dump(mode="json", exclude_defaults=True)))
 
 
 @pytest.mark.slow

@@ -196,6 +196,14 @@ class Service(Frozen):
         return self.observes_service(name) and (checked is None or str(version) in checked)
 
     @property
+    def read_back_s(self) -> float | None:
+        """How long a backup of its store is read back [s]: at the store's rate, else in the mean as the recipe `restore` says."""
+        if self.store is not None and self.store.restore_bytes_per_s is not None:
+            return self.store.size_bytes / self.store.restore_bytes_per_s
+        recipe = self.actions.get("restore")
+        return None if recipe is None or recipe.duration is None else recipe.times * recipe.duration.mean_s
+
+    @property
     def is_balanced(self) -> bool:
         """Whether a balancer shares requests among its instances, so that they may have weights."""
         return self.role == "stateless" or (self.role == "quorum" and self.serves == "all")

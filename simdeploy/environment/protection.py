@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from simdeploy.environment.models import Environment, Service
 from simdeploy.environment.names import in_short
 from simdeploy.environment.stores import Backup, Copy, LogArchive, Standby
-from simdeploy.errors import Path, Problem
+from simdeploy.errors import Problem
 from simdeploy.units import format_s
 
 
@@ -17,26 +17,30 @@ def policy_problems(env: Environment) -> Iterator[Problem]:
     A standby that is not behind by more than the RPO of a zone could keep it, if it stood elsewhere. Where all of them stand
     in the zone of their primary, and no backup or archive keeps the RPO either, the file contradicts itself.
     """
-    rpo_s = env.policy.zone.rpo_s
-    if rpo_s is None:
-        return
-    boxes = {m.name: m for m in env.machines}
     for name, service in env.services.items():
-        copies = service.store.copies if service.store else ()
-        j = next((j for j, copy in enumerate(copies) if isinstance(copy, Standby) and copy.lag_s <= rpo_s), None)
-        home = _home(env, service)
-        zone = boxes[home].zone
-        if j is None or zone is None or any(boxes[m].hosted or boxes[m].zone != zone for m in service.on):
-            continue
-        if _kept(env, copies, zone, rpo_s) < env.policy.share - 1e-9:
-            others = [m for m in service.on if m != home]
-            beside = f"{in_short(others)} {'stands' if len(others) == 1 else 'stand'} in zone {zone} as its primary on {home} does"
-            elsewhere = sorted({m.zone for m in env.machines if m.zone not in (None, zone) and not m.hosted})
-            another = f"another zone ({in_short([str(z) for z in elsewhere])})" if elsewhere else "another zone"
-            rule = f"the loss of that zone loses both, and the policy's rpo of a zone is {format_s(rpo_s)}"
-            way_out = f"put one in {another}, add a log_archive that is kept elsewhere, or change policy.zone.rpo"
-            where: Path = ("services", name, "store", "copies", j)
-            yield Problem(where, f"the standby of {name!r} cannot help: {beside}; {rule}: {way_out}")
+        found = shared_fate(env, name, service.on, "put one")
+        if found is not None:
+            yield Problem(("services", name, "store", "copies", found[0]), found[1])
+
+
+def shared_fate(env: Environment, name: str, machines: Collection[str], cure: str) -> tuple[int, str] | None:
+    """(position of the copy, what is wrong) where a store on *machines* has such a standby. *cure* begins what mends it: put one."""
+    rpo_s, service, boxes = env.policy.zone.rpo_s, env.services[name], {m.name: m for m in env.machines}
+    copies = service.store.copies if service.store else ()
+    j = next((j for j, copy in enumerate(copies) if isinstance(copy, Standby) and rpo_s is not None and copy.lag_s <= rpo_s), None)
+    home = _home(env, service)
+    zone = boxes[home].zone
+    if rpo_s is None or j is None or zone is None or any(boxes[m].hosted or boxes[m].zone != zone for m in machines):
+        return None
+    if _kept(env, copies, zone, rpo_s) >= env.policy.share - 1e-9:
+        return None
+    others = [m for m in machines if m != home]
+    beside = f"{in_short(others)} {'stands' if len(others) == 1 else 'stand'} in zone {zone} as its primary on {home} does"
+    elsewhere = sorted({m.zone for m in env.machines if m.zone not in (None, zone) and not m.hosted})
+    another = f"another zone ({in_short([str(z) for z in elsewhere])})" if elsewhere else "another zone"
+    rule = f"the loss of that zone loses both, and the policy's rpo of a zone is {format_s(rpo_s)}"
+    way_out = f"{cure} in {another}, add a log_archive that is kept elsewhere, or change policy.zone.rpo"
+    return j, f"the standby of {name!r} cannot help: {beside}; {rule}: {way_out}"
 
 
 def _home(env: Environment, service: Service) -> str:
@@ -59,10 +63,8 @@ def _kept(env: Environment, copies: tuple[Copy, ...], zone: str, rpo_s: float) -
 
 def _exposure(copy: Copy) -> tuple[float, float]:
     """(a, b) of a copy whose exposure at a random moment is uniform from a to a + b [s]."""
-    if isinstance(copy, Backup):
-        return (copy.takes_s if copy.consistent_at == "start" else 0.0), copy.every_s
-    assert isinstance(copy, LogArchive)
-    return copy.ships_in_s, copy.closes_every_s or float("inf")
+    assert not isinstance(copy, Standby)
+    return copy.newest_s, copy.every_s if isinstance(copy, Backup) else copy.closes_every_s or float("inf")
 
 
 def _dies(env: Environment, copy: Backup | LogArchive, zone: str) -> bool:

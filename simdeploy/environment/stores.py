@@ -30,6 +30,11 @@ class Backup(Frozen):
     zone: Name | None = None
     """The zone in which it is kept: it is lost when all machines of the zone are; by default out of every disaster's reach."""
 
+    @property
+    def newest_s(self) -> float:
+        """How old what it holds is at least [s]."""
+        return self.takes_s if self.consistent_at == "start" else 0.0
+
 
 class LogArchive(Frozen):
     """Log segments that are shipped away."""
@@ -44,6 +49,11 @@ class LogArchive(Frozen):
     """The machine on which it is kept, and with which it is lost; by default out of every disaster's reach."""
     zone: Name | None = None
     """The zone in which it is kept: it is lost when all machines of the zone are; by default out of every disaster's reach."""
+
+    @property
+    def newest_s(self) -> float:
+        """How old what it holds is at least [s]; without a time-out there is no such bound, and the least one is taken."""
+        return self.ships_in_s
 
 
 class Standby(Frozen):
@@ -77,16 +87,21 @@ class Store(Frozen):
     """How it is protected."""
 
     @property
+    def replay_s_per_s(self) -> float:
+        """How long a second of log is replayed [s]; 0 where the rates are not stated."""
+        if self.log_bytes_per_s is None or self.replay_bytes_per_s is None:
+            return 0.0
+        return self.log_bytes_per_s / self.replay_bytes_per_s
+
+    @property
     def mean_replay_s(self) -> float:
         """How long the log is replayed after a restore, in the mean over its copies' schedules [s]; 0 where the rates are not stated.
 
         An archive is replayed from the newest backup on, T/2 + d old (one that is consistent at its end T/2), up to its own
         exposure s + a/2. A delayed standby has its delay to replay. The longer of the two counts.
         """
-        if self.log_bytes_per_s is None or self.replay_bytes_per_s is None:
-            return 0.0
         backups = [c.every_s / 2 + (c.takes_s if c.consistent_at == "start" else 0.0) for c in self.copies if isinstance(c, Backup)]
         archives = [c.ships_in_s + c.closes_every_s / 2 for c in self.copies if isinstance(c, LogArchive) and c.closes_every_s is not None]
         log_s = min(backups) - min(archives) if backups and archives else 0.0
         delays = [c.delay_s for c in self.copies if isinstance(c, Standby)]
-        return max(log_s, *delays, 0.0) * self.log_bytes_per_s / self.replay_bytes_per_s
+        return max(log_s, *delays, 0.0) * self.replay_s_per_s

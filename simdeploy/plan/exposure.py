@@ -128,10 +128,10 @@ class History:
         """Of each loss (R that it came to, the moment writing stopped)."""
         self.unfollowed: list[tuple[float, float]] = []
         """From when to when no standby served, after one did."""
-        self.replay_s = 0.0
-        """How many seconds of log the latest restore leaves to be replayed."""
-        self.restored_from = ""
-        """The kind of copy that the latest restore took."""
+        self._restored = NOTHING
+        """What the latest restore took, with the moment from which its log is replayed."""
+        self._own: dict[int, float] = {}
+        """Machine of a standby -> from where the log goes on there, as far as that restore wanted what it holds."""
         for event in events:
             if event.kind == "standbys":
                 self._follow(event.at_s, event.who)
@@ -141,6 +141,9 @@ class History:
                 self._points.append((event.at_s, event.dated_s))
             elif event.kind == "failover":
                 self.losses.append((event.dated_s - (self._lag_s or 0.0), event.dated_s))
+            elif event.kind == "lost":
+                left = self._surviving(event.dated_s, event.dated_s, event.who, event.until_s)
+                self.losses.append((max([NOTHING, *left]).until_s, event.dated_s))
             else:
                 self._restore(event)
 
@@ -173,13 +176,31 @@ class History:
             cycle_s = max((c.every_s + c.takes_s for c in self._store.copies if isinstance(c, Backup)), default=0.0)
             held = held._replace(applied_s=start_s if start_s > -math.inf else held.until_s - cycle_s)  # without a backup to start from
         self.losses.append((held.until_s, stopped_s))
-        self.restored_from = held.kind
-        self.replay_s = held.until_s - held.applied_s if held.until_s > -math.inf else 0.0
+        self._restored = held
+        followed = self._surviving(stopped_s, stopped_s, dead, event.until_s, KINDS["standby"])
+        self._own = {x.fate[0][0]: x.applied_s for x in sorted(followed) if x.kind == "standby"} if event.copy is None else {}
+        log_s = self.replay()[0]
         for i in self._following:
             self._leave(i, event.at_s)
         fates = {(x.kind if x.kind == "standby" else "backup", x.fate) for x in there if x.until_s == held.until_s}
-        bases = tuple(Held(event.at_s, event.at_s - self.replay_s, kind, fate) for kind, fate in sorted(fates))
+        bases = tuple(Held(event.at_s, event.at_s - log_s, kind, fate) for kind, fate in sorted(fates))
         self._timelines.append(_Timeline(event.at_s, held.until_s, bases))
+
+    def replay(self, onto: int | None = None) -> tuple[float, bool]:
+        """(Seconds of log that the latest restore leaves to be replayed, whether a backup has to be read back first).
+
+        *onto* is the standby that was restored, by position: what it holds itself it needs from nobody else. None is a machine
+        that held nothing, to which the restore itself has read the backup back.
+        """
+        held = self._restored
+        if held.until_s == -math.inf:
+            return 0.0, False
+        if onto is None or held.kind == "standby":
+            return held.until_s - held.applied_s, False
+        own_s = self._own.get(self._site.machine_of[onto], -math.inf)
+        if held.kind == "archive" and own_s > -math.inf:
+            return max(0.0, held.until_s - own_s), False
+        return held.until_s - held.applied_s, True
 
     def _surviving(
         self, seen_s: float, at_s: float, dead: Collection[int], wanted_s: float = math.inf, kinds: tuple[str, ...] = KINDS[None]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from simdeploy.plan import layout as lay
 from simdeploy.plan.balancing import Group, Traffic, dead_share, one_share, pool_capacity, traffic
-from simdeploy.plan.layout import OUT, SERVING, Layout
+from simdeploy.plan.layout import OUT, SERVING, WRITTEN_OFF, Layout
 from simdeploy.plan.state import State
 from simdeploy.plan.watching import Watching
 
@@ -175,7 +175,7 @@ class FactBook:
             is_blind=float(self._watching.is_blind(versions, observed)),
             is_unchecked=float(self._watching.is_unchecked(versions, state.schemas)),
             is_unobserved=0.0,
-            machines=self._allocated(groups),
+            machines=self._allocated(groups) - sum(n for subject, n, _ in counts if subject == WRITTEN_OFF),
             divergent=self._divergent(state, min(demand * error_free, capacity)),
         )
         return facts, observed
@@ -319,15 +319,12 @@ class FactBook:
         return math.fsum(refused)
 
     def _allocated(self, groups: list[Group]) -> float:
-        """Machines that are paid for: not hosted, and with an instance that is not absent (or without any)."""
+        """Machines that are paid for, dead or alive: those with an instance that is not absent, and those that are whatever is on them."""
         layout = self.layout
-        alone = sum(
-            g.size for g in groups if layout.group_machine[g.group] is None and g.mode != lay.ABSENT and not layout.group_hosted[g.group]
-        )
-        shared = {layout.group_machine[g.group] for g in groups if layout.group_machine[g.group] is not None and g.mode != lay.ABSENT}
-        machines = layout.plan.environment.machines
-        bare = sum(not on for on, m in zip(layout.on_machine, machines, strict=True) if not m.hosted)
-        return float(alone + sum(not machines[m].hosted for m in shared if m is not None) + bare)
+        used = [g for g in groups if g.mode != lay.ABSENT and layout.group_paid[g.group]]
+        alone = sum(g.size for g in used if layout.group_machine[g.group] is None)
+        shared = {layout.group_machine[g.group] for g in used} - {None}
+        return float(alone + len(shared) + sum(layout.paid_always))
 
     def _divergent(self, state: State, served_per_s: float) -> float:
         """Writes per second of the split stores that take writes, by their stated rate or one for each request served."""

@@ -63,6 +63,8 @@ class Floor(Frozen):
     """In the start state [req/s at the front door]."""
     least_per_s: float | None
     """For every timing."""
+    kept_per_s: float | None
+    """For every timing but while the plan locks something or moves a lead, as it declares; so are the next three."""
     failures_per_s: float | None
     """With the failures that the plan tolerates added up."""
     machine_lost_per_s: float | None

@@ -27,6 +27,9 @@ MODE, KILL, START, VERSION, SCHEMA, LEAD, POINT, RESTORE, SPLIT, OPEN, VALIDATED
 Operation = tuple[int, int, Any]
 """(what, position of the instance or service, argument)"""
 
+WRITTEN_OFF = ("written off", 0)
+"""In a signature: how many machines would be paid for if they had not died for good."""
+
 LEADING = ("leader_elected", "datastore")
 
 Fate = tuple[tuple[int, ...], ...]
@@ -131,7 +134,13 @@ class Layout:
         self._start()
         self.sites = {s: self._site(env, s, service.store.copies) for s, service in enumerate(self.services) if service.store is not None}
         """Of each store: where it and its copies are."""
-        self._merge(env.machines)
+        spares = {env.machine_index[m] for m in plan.start.spares}
+        boxes = list(zip(self.on_machine, env.machines, strict=True))
+        self.paid_by_use = [bool(on) and not m.hosted and k not in spares for k, (on, m) in enumerate(boxes)]
+        """Of each machine: whether it is paid for as long as anything is on it."""
+        self.paid_always = [not paid and not m.hosted for paid, m in zip(self.paid_by_use, env.machines, strict=True)]
+        """Of each machine: whether it is paid for whatever is on it, as spares are and what has no instance."""
+        self._merge()
         self.begin = [self._compile(step, step.begin) for step in plan.steps]
         self.end = [self._compile(step, step.end) for step in plan.steps]
         self.slow = [tuple((self.index[i], factor) for i, factor in step.slow) for step in plan.steps]
@@ -203,7 +212,7 @@ class Layout:
             fates.append(tuple(groups))
         return Site(tuple(standbys), self.machine_of, tuple(fates))
 
-    def _merge(self, machines: tuple[Any, ...]) -> None:
+    def _merge(self) -> None:
         """Put like instances into classes: `group` of each, and what each class is."""
         groups: dict[Any, int] = {}
         self.group: list[int] = []
@@ -214,14 +223,14 @@ class Layout:
         for i, s in enumerate(self.service_of):
             machine = self.machine_of[i]
             alone = len(self.on_machine[machine]) == 1 and not self.leading[s]
-            name: Any = (self._pool_of[i], self.start_codes[i], machines[machine].hosted) if alone else i
+            name: Any = (self._pool_of[i], self.start_codes[i], self.paid_by_use[machine]) if alone else i
             if name not in groups:
                 groups[name] = len(groups)
                 self.group_service.append(s)
                 self.group_pool.append(self._pool_of[i])
                 self.group_machine.append(None if alone else machine)
             self.group.append(groups[name])
-        self.group_hosted = {g: machines[self.machine_of[i]].hosted for i, g in enumerate(self.group)}
+        self.group_paid = {g: self.paid_by_use[self.machine_of[i]] for i, g in enumerate(self.group)}
         self.group_start = {g: self.start_codes[i] for i, g in enumerate(self.group)}
         self.signature = Signature(max(len(self.instances), len(self.plan.steps)))
         weights = [Weights(self, g) for g in range(len(groups))]

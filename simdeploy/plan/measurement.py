@@ -22,7 +22,7 @@ from simdeploy.plan.plan import Plan
 from simdeploy.plan.queueing import flow
 from simdeploy.plan.state import State, StoreEvent
 from simdeploy.plan.steps import MAIN
-from simdeploy.plan.trace import Trace
+from simdeploy.plan.trace import GONE, Trace
 
 Floats = NDArray[np.float64]
 
@@ -144,6 +144,7 @@ class Meter:
     def close(self, outcome: str, end_s: float) -> Run:
         """The run, integrated to *end_s*."""
         state = self.state
+        state.close(end_s)
         self._count_lost(end_s if outcome == "stuck" else self.makespan_s)
         return Run(
             self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(), self.steps_failed,
@@ -404,7 +405,7 @@ def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, ma
     elif kind == "corrupted":
         state.corrupted(services[subject], at_s)
     elif kind == "crashed":
-        state.crashed(machines[subject], at_s)
+        state.crashed(machines[subject], at_s, value != GONE)
     elif kind == "repaired":
         state.repaired(machines[subject], at_s)
     elif kind == "demand":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from simdeploy.plan.findings import Vetting
+from simdeploy.plan.findings import Finding, Floor, Vetting
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import Step
-from simdeploy.tables import Table
+from simdeploy.tables import Table, listed
 from simdeploy.units import format_s
 
 
@@ -53,5 +54,66 @@ def steps(plan: Plan) -> Table:
 def findings(vetting: Vetting) -> Table:
     """What vetting found: a row for each finding, the risk that was accepted below."""
     rows = [(f.severity, f.id, f"{f.message}; {f.cure}") for f in vetting.findings]
-    title = f"{len(rows)} findings and notes" if rows else "No findings"
-    return Table(title, ("", "finding", "what is wrong, and what would mend it"), rows, "\n".join(vetting.accepted), left=(0, 1, 2))
+    return Table(
+        verdict(vetting), ("", "finding", "what is wrong, and what would mend it"), rows, "\n".join(vetting.accepted), left=(0, 1, 2)
+    )
+
+
+def finding(one: Finding) -> str:
+    """A finding in words, with the state that shows it."""
+    lines = [f"{one.severity} {one.id}: {one.message}", f"  cure: {one.cure}"]
+    witness = one.witness
+    if witness is None:
+        return "\n".join(lines)
+    for label, steps in (("lost", witness.lost), ("failed", witness.failed), ("running", witness.running), ("ended", witness.ended)):
+        if steps:
+            lines.append(f"  {label}: {listed(steps, most=4)}")
+    standing: dict[str, list[str]] = {}
+    for instance, how in witness.state.items():
+        standing.setdefault(how, []).append(instance)
+    if standing:
+        lines.append("  then: " + "; ".join(f"{listed(names, most=4)} {how}" for how, names in standing.items()))
+    return "\n".join(lines)
+
+
+def verdict(vetting: Vetting) -> str:
+    """Whether a plan is clean, in one sentence."""
+    counts = {severity: sum(f.severity == severity for f in vetting.findings) for severity in ("error", "warning", "note")}
+    said = [f"{n} {name}{'s' if n != 1 else ''}" for name, n in counts.items() if n]
+    return f"{'Clean' if vetting.is_clean else 'Not clean'}: {listed(said) or 'nothing to say'}."
+
+
+def floors(vetting: Vetting) -> Table:
+    """The least that each service leaves at the front door, whatever the timing."""
+
+    def cells(floor: Floor) -> tuple[str, ...]:
+        values = (
+            floor.start_per_s,
+            floor.least_per_s,
+            floor.kept_per_s,
+            floor.failures_per_s,
+            floor.machine_lost_per_s,
+            floor.zone_lost_per_s,
+        )
+        return (floor.service or "front door", *("-" if v is None else f"{v:.4g}" for v in values))
+
+    header = ("least req/s at\nthe front door", "start", "any\ntiming", "but\nlocks", "failures\ntolerated", "machine\nlost", "zone\nlost")
+    return Table(
+        "For every timing",
+        header,
+        [cells(f) for f in vetting.floors],
+        "but locks: apart from locks and moved leads that the plan declares, as in the columns after it\n-: no limit",
+    )
+
+
+def vetted(of_strategies: Mapping[str, Vetting]) -> Table:
+    """A row for each strategy: its findings, and the least that it leaves at the front door."""
+    rows = []
+    for name, vetting in of_strategies.items():
+        door = vetting.floors[0].kept_per_s if vetting.floors else None
+        wrong = listed([f.id for f in vetting.findings if f.severity != "note"], most=3)
+        rows.append(
+            (name, "-" if door is None else f"{door:.4g}", str(sum(f.severity == "note" for f in vetting.findings)), wrong or "clean")
+        )
+    note = "kept: at the front door for every timing, apart from locks and moved leads\nAll findings of one: --strategy NAME"
+    return Table("Vetting", ("strategy", "req/s\nkept", "notes", "findings"), rows, note, left=(0, 3))

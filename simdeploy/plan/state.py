@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from simdeploy.plan import layout as lay
-from simdeploy.plan.layout import DEAD, DRAINING, KILL, MODE, OUT, SERVING, START, STARTING, Layout, Operation
+from simdeploy.plan.layout import DEAD, DRAINING, KILL, MODE, OUT, SERVING, START, STARTING, WRITTEN_OFF, Layout, Operation
 
 
 class Timer(NamedTuple):
@@ -30,14 +30,15 @@ class StoreEvent(NamedTuple):
     """Something that changes how far back a store could be restored."""
 
     at_s: float
-    kind: Literal["standbys", "machines", "point", "failover", "restored"]
+    kind: Literal["standbys", "machines", "point", "failover", "restored", "lost"]
+    """lost: at the end of a run its data are gone, and nothing has brought them back."""
     service: int
     dated_s: float = 0.0
-    """point: the moment it dates from; failover, restored: the moment writing stopped."""
+    """point: the moment it dates from; failover, restored, lost: the moment writing stopped."""
     who: Collection[int] = ()
-    """standbys: the instances that follow; machines: those that are dead."""
+    """standbys: the instances that follow; machines: those that are dead; lost: those that never return."""
     until_s: float = math.inf
-    """restored: what was written after this moment was not wanted back."""
+    """restored, lost: what was written after this moment was not wanted back."""
     copy: str | None = None
     """restored: from which kind of copy; None = from the best."""
 
@@ -69,8 +70,16 @@ class State:
         self._last_leaders = layout.start_leaders.copy()
         self._lost_at_s: dict[int, float] = {}
         self._corrupted_at_s: dict[int, float] = {}
+        self._takes: dict[int, bool] = {s: self._is_led(s, self._serving(s)) for s in layout.sites}
+        """Of each store: whether its primary serves, or while it is split anybody."""
+        self._stopped_at_s: dict[int, float] = {}
+        """Since when that is over, of the stores to which nothing was restored since."""
         self._dead: set[int] = set()
         """Machines."""
+        self._gone: set[int] = set()
+        """Those of them that never return."""
+        self._written_off = 0
+        """How many machines of these would be paid for, were they not gone."""
         self._returns: set[int] = set()
         """Instances that served when their machine died, and that no step has taken since."""
         self._factors: dict[int, list[float]] = {}
@@ -106,6 +115,8 @@ class State:
                     self._terms[i] += 1
                     if layout.leading[layout.service_of[i]]:
                         self._follow(i, at_s)
+                    if self._gone:
+                        self._write_off()
             elif what == lay.VERSION:
                 self._recode(i, layout.changed(codes[i], version=argument))
             elif what == KILL:
@@ -132,16 +143,32 @@ class State:
                 self._lost_at_s.pop(i, None)
                 self._restored(i, at_s, dated_s, self.dated.get(argument, dated_s))
             else:
-                self._restored(i, at_s, self._lost_at_s.pop(i, at_s), copy=argument)
+                self._lost_at_s.pop(i, None)
+                self._restored(i, at_s, self._stopped_at_s.get(i, at_s), copy=argument)
 
     def _restored(self, s: int, at_s: float, stopped_s: float, until_s: float = math.inf, copy: str | None = None) -> None:
         """A store holds what a copy of it held; what was written after a corruption is not wanted."""
         until_s = min(until_s, self._corrupted_at_s.pop(s, math.inf))
+        self._stopped_at_s.pop(s, None)
         self.store_events.append(StoreEvent(at_s, "restored", s, stopped_s, until_s=until_s, copy=copy))
 
     def corrupted(self, s: int, at_s: float) -> None:
         """Something wrong is written to a store; it stays until a restore."""
         self._corrupted_at_s.setdefault(s, at_s)
+
+    def close(self, end_s: float) -> None:
+        """The run is over: a store whose data are gone, and that nothing has brought back, has lost what no copy holds."""
+        for s in self.layout.sites:
+            stopped_s, wrong_s = self._stopped_at_s.get(s), self._corrupted_at_s.get(s, math.inf)
+            if wrong_s < math.inf or (stopped_s is not None and self._is_gone(s)):
+                dated_s = end_s if stopped_s is None else stopped_s
+                self.store_events.append(StoreEvent(end_s, "lost", s, dated_s, frozenset(self._gone), wrong_s))
+
+    def _is_gone(self, s: int) -> bool:
+        """Whether what the primary held is gone, or while the store is split what anybody held: machine or instance is not there."""
+        leader = self._last_leaders[s] if self.leaders[s] is None else self.leaders[s]
+        holders = self.layout.members[s] if s in self.split or leader is None else [leader]
+        return all(self.layout.machine_of[i] in self._gone or self.mode(i) == lay.ABSENT for i in holders)
 
     def slow(self, i: int, factor: float, begins: bool) -> None:
         """A step that leaves an instance *factor* of its capacity begins or ends; factors multiply."""
@@ -198,9 +225,11 @@ class State:
         self._set_leader(service, None)
         return True
 
-    def crashed(self, machine: int, at_s: float) -> None:
-        """A machine dies; what served on it will return with it."""
+    def crashed(self, machine: int, at_s: float, returns: bool = True) -> None:
+        """A machine dies; what served on it will return with it, if it *returns*."""
         self._dead.add(machine)
+        if not returns:
+            self._gone.add(machine)
         self._tell_stores(at_s)
         for i in self.layout.on_machine[machine]:
             mode = self.mode(i)
@@ -210,6 +239,16 @@ class State:
                 self._vanish(i, at_s, silent=True)
             elif mode in (STARTING, DRAINING):  # the balancer sends nothing to it, so nobody must notice
                 self._set_mode(i, OUT)
+        if not returns:
+            self._write_off()
+
+    def _write_off(self) -> None:
+        """Count the machines that would be paid for if they were not gone."""
+        layout, before = self.layout, self._written_off
+        used = [m for m in self._gone if layout.paid_by_use[m] and any(self.mode(i) != lay.ABSENT for i in layout.on_machine[m])]
+        bare = [m for m in self._gone if not layout.on_machine[m] and layout.paid_always[m]]
+        self._written_off = len(used) + len(bare)
+        self.mark(WRITTEN_OFF, before, self._written_off)
 
     def repaired(self, machine: int, at_s: float) -> None:
         """A machine is back: what served returns through its health check unless a step has taken it meanwhile."""
@@ -251,13 +290,17 @@ class State:
         return self._leases[service]
 
     def serves(self, versions: frozenset[tuple[int, str | int]], observed: bool = False) -> bool:
-        """Whether any instance serves one of these (service, version); *observed*: and a serving monitor has checks for it."""
+        """Whether any instance serves one of these (service, version).
+
+        *observed*: and a serving monitor has checks for it, not counting its own service, of which it is no judge.
+        """
         conditions, layout = self.layout.conditions, self.layout
         serving = {(s, conditions[c].version) for c, s in zip(self.codes, layout.service_of, strict=True) if conditions[c].mode == SERVING}
         found = serving & versions
         if not observed or not found:
             return bool(found)
-        return any(layout.services[m].has_checks(own, layout.service_names[s], version) for m, own in serving for s, version in found)
+        names = layout.service_names
+        return any(m != s and layout.services[m].has_checks(own, names[s], version) for m, own in serving for s, version in found)
 
     def out_at_end(self) -> int:
         """How many instances are neither serving nor absent."""
@@ -388,6 +431,7 @@ class State:
         self._handing[s] = leader is None
         self._set_leader(s, leader)
         if leader is None:
+            self._heed_writes(s, at_s, self._serving(s))
             return
         if self._last_leaders[s] is not None and self._last_leaders[s] != leader:
             self.failovers += 1
@@ -406,5 +450,19 @@ class State:
             self._heed(s)
 
     def _count_standbys(self, s: int, at_s: float) -> None:
-        following = () if s in self.split else [i for i in self._serving(s) if i != self.leaders[s]]
+        serving = self._serving(s)
+        following = () if s in self.split else [i for i in serving if i != self.leaders[s]]
         self.store_events.append(StoreEvent(at_s, "standbys", s, who=following))
+        self._heed_writes(s, at_s, serving)
+
+    def _is_led(self, s: int, serving: Collection[int]) -> bool:
+        return bool(serving) if s in self.split else self.leaders[s] in serving
+
+    def _heed_writes(self, s: int, at_s: float, serving: Collection[int]) -> None:
+        """Note since when nobody serves to whom a store writes."""
+        takes = self._is_led(s, serving)
+        if s in self._takes and takes != self._takes[s]:
+            self._takes[s] = takes
+            self._stopped_at_s.pop(s, None)
+            if not takes:
+                self._stopped_at_s[s] = at_s

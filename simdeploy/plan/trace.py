@@ -9,6 +9,9 @@ StepKind = Literal["began", "again", "ended", "aborted"]
 """`again`: another attempt of a drain that lasts until its target is idle; of other steps only the first attempt's begin counts."""
 WorldKind = Literal["noticed", "risen", "elected", "expired", "crashed", "repaired", "corrupted", "demand", "bad_release"]
 
+GONE = "gone"
+"""The value of a `crashed` machine that never returns."""
+
 
 class Record(NamedTuple):
     """One thing that happened."""
@@ -20,7 +23,7 @@ class Record(NamedTuple):
     """A step's id, an instance, a service or a machine; of a bad release what brings it, `main` or `forward`."""
     value: str | float = ""
     """How a step ended (succeeded, failed, skipped, not_needed), what an abort by it leads to (rollback, forward, halt),
-    the new demand [req/s], or the forward round that brings a bad release."""
+    the new demand [req/s], the forward round that brings a bad release, or of a machine that dies and never returns `gone`."""
 
     def __str__(self) -> str:
         return f"{self.at_s:10.1f} s  {self.kind:<11} {self.subject}{f'  {self.value}' if self.value != '' else ''}"

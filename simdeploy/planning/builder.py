@@ -7,10 +7,15 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from simdeploy.environment.durations import ZERO
-from simdeploy.environment.models import Action, Environment
+from simdeploy.environment.models import Action, Environment, Machine
 from simdeploy.plan.steps import Of, Section, Step
 from simdeploy.planning.partition import Partition
 from simdeploy.planning.validation import Check, Checkpoint, Place, checkpoint_steps
+
+HOSTING = "hosting"
+"""The pool of those who make machines, where they are limited."""
+TAKE = "take"
+"""What is done with a machine that stands by, where another one is allocated."""
 
 
 class Lane(NamedTuple):
@@ -170,6 +175,20 @@ class Builder:
         self.env = self.env.model_copy(update={"machines": tuple(machines), "services": services, "cells": cells})
         self.absent += made
         return made
+
+    def stand_by(self, spares: int) -> tuple[str, ...]:
+        """The machines of so many spares: those that the steps take, and further ones on which nothing ever runs."""
+        found = [self.env.instances[step.target][1] for step in self.steps if step.action == TAKE]
+        known, machines = set(self.env.machine_index), list(self.env.machines)
+        for k in range(len(found), spares):
+            name = f"spare{k + 1}"
+            while name in known:
+                name = f"n{name}"
+            known.add(name)
+            found.append(name)
+            machines.append(Machine(name=name))
+        self.env = self.env.model_copy(update={"machines": tuple(machines)})
+        return tuple(found)
 
     def recipe_step(
         self, step_id: str, recipe: Action, target: str, machine: str, slowed: str | None = None, undo: bool = False, **fields: Any

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
 from simdeploy.environment.durations import ZERO, Duration
-from simdeploy.environment.models import GIVING
+from simdeploy.environment.models import Recovery
 from simdeploy.environment.names import Name, Version, did_you_mean, in_short
 from simdeploy.errors import Problem
-from simdeploy.plan.plan import Crash, Plan, Start
+from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Step
 from simdeploy.planning.builder import Builder
-from simdeploy.planning.lanes import machine_in
 from simdeploy.planning.partition import prefixed
-from simdeploy.planning.replacement import (
-    OnMachines,
-    Replacing,
-    allocation_problems,
-    leading,
-    recipes_missing,
-    replacing_problems,
-)
-from simdeploy.planning.swaps import add_swaps, on_machine, take_back
-from simdeploy.planning.tiers import Barrier, judge
+from simdeploy.planning.recovery import Case, RecoveryStrategy, after_loss, procedure, unseen_s
+from simdeploy.planning.recovery_rules import case_problems
+from simdeploy.planning.recovery_steps import recovery_plan
+from simdeploy.planning.replacement import OnMachines, Replacing, replacing_problems
+from simdeploy.planning.swaps import add_swaps, take_back
+from simdeploy.planning.tiers import Barrier
 
-PLANNED = ("batches", "order", "leader", "hand_over", "on_abort")
-"""Keys of a strategy that say how old machines leave, and so nothing where they are lost."""
+PLANNED = ("batches", "order", "leader", "hand_over", "max_failures", "failures_of", "on_abort")
+"""Keys of a strategy that say how old machines leave and what their failures stop, and so nothing where they are lost."""
 
 
 class RestoreStrategy(Replacing):
@@ -55,6 +50,8 @@ class ComputeRestore(OnMachines):
     """Of after_loss: from then until it is decided to restore; by default likewise."""
     validation: Duration | None = Field(default=None, alias="validate")
     """How long it takes to see that all is well, when all new machines serve; by default likewise."""
+    hands: int | None = Field(default=None, ge=1)
+    """Of after_loss: how many machines are allocated at once at most; by default as the environment's `recovery` says."""
     strategies: dict[Name, RestoreStrategy] = Field(min_length=1)
     """The choices that are compared."""
 
@@ -62,6 +59,16 @@ class ComputeRestore(OnMachines):
     def meant(self) -> tuple[str, ...]:
         """The services named, else those that get a version."""
         return self.services or tuple(self.to)
+
+    @property
+    def people(self) -> Recovery:
+        """What the scenario says of those who answer a loss, and of the rest what the environment does."""
+        return procedure(self.environment, self.detect, self.decide, self.validation, self.hands)
+
+    @property
+    def case(self) -> Case:
+        """What the loss of the machines comes to."""
+        return after_loss(self.environment, self.chosen, unseen_s(self.people))
 
     def problems(self) -> Iterator[Problem]:
         """Every rule of a compute restore that is broken."""
@@ -95,99 +102,26 @@ class ComputeRestore(OnMachines):
         chosen = self.strategies[strategy]
         if chosen.when == "beside":
             return f"beside: {self.outlined(chosen)}"
-        return f"after the loss of {len(self.chosen)} machine{'s' * (len(self.chosen) > 1)}"
+        return f"after the loss of {len(self.chosen)} machine{'s' * (len(self.chosen) > 1)}: {self.case.described}"
 
 
 def plan(scenario: ComputeRestore, name: str) -> Plan:
     """The plan of the strategy *name*, to its own end."""
     strategy = scenario.strategies[name]
-    build, new = scenario.builder(strategy, scenario.to)
-    absent = Start(absent=tuple(build.absent), starts_at_s=scenario.starts_at_s)
     if strategy.when == "after_loss":
-        _validate(build, scenario, _after_loss(build, scenario, strategy, new))
-        crashes = tuple(Crash(machine=machine, at_s=0.0) for machine in scenario.chosen)
-        return scenario.finished(name, build, start=absent, crashes=crashes, disaster_at_s=0.0)
+        return recovery_plan(scenario, name, scenario.case, scenario.people, strategy.spares, to=scenario.to)
+    build, new = scenario.builder(strategy, scenario.to)
     stages, barrier = add_swaps(build, scenario.swapping(strategy), new)
     _validate(build, scenario, barrier)
     if strategy.on_abort == "rollback":
         take_back(build, stages, new)
-    return scenario.finished(name, build, start=absent, on_abort=strategy.on_abort)
+    start = Start(absent=tuple(build.absent), spares=build.stand_by(strategy.spares), starts_at_s=scenario.starts_at_s)
+    return scenario.finished(name, build, start=start, on_abort=strategy.on_abort)
 
 
 def _validate(build: Builder, scenario: ComputeRestore, after: Barrier) -> None:
     step_id = f"validate/{scenario.name}/validate"
-    duration = scenario.validation or scenario.environment.recovery.validation or ZERO
-    build.add(Step(id=step_id, after=after, duration=duration, end=(("validated",),)))
-
-
-def _after_loss(build: Builder, scenario: ComputeRestore, strategy: RestoreStrategy, new: Mapping[str, str]) -> Barrier:
-    """The loss is noticed, a decision is made, all lost machines get new ones at once; what comes after them."""
-    label, env = scenario.name, scenario.environment
-    detect = Step(id=f"restore/{label}/detect", duration=scenario.detect or env.recovery.detect or ZERO)
-    decide = Step(id=f"restore/{label}/decide", duration=scenario.decide or env.recovery.decide or ZERO, needs=(detect.id,))
-    build.add(detect, decide)
-    restored = {new[i] for i in _restored(scenario)}
-    build.leaders |= {env.instances[i][0]: i for i in _heirs(scenario)}
-    promoted = {env.instances[i][0]: _promoted(build, i, decide.id) for i in _promotable(scenario)}
-    lanes: list[list[Step]] = []
-    for k, machine in enumerate(scenario.chosen):
-        lost = on_machine(env, machine)
-        steps = machine_in(build, [new[i] for i in lost], (), spare=k < strategy.spares, needs=(decide.id,), restored=restored)
-        struck_off = tuple(("remove", i) for i in lost)
-        lanes.append([steps[0].model_copy(update={"end": (*steps[0].end, *struck_off)}), *steps[1:]])
-    moved = {m: new[i].partition("@")[2] for i in scenario.instances for m in [env.instances[i][1]]}
-    served = {i: next(s.id for lane in lanes for s in lane if ("serve", i) in s.end) for i in new.values()}
-    primary = promoted | {build.env.instances[i][0]: served[i] for i in restored}
-    for lane in lanes:
-        for j, step in enumerate(lane):
-            lane[j] = _in_order(build, scenario, step, served, primary).model_copy(update={"on": moved.get(step.on, step.on)})
-            leads = tuple(("lead", build.env.instances[i][0], i) for i in restored if served[i] == step.id)
-            lane[j] = lane[j].model_copy(update={"end": (*step.end, *leads)})
-        build.add(*lane)
-    return judge(build, f"restore/{label}/judge", label, lanes, tuple(promoted.values()))
-
-
-def _in_order(build: Builder, scenario: ComputeRestore, step: Step, served: Mapping[str, str], primary: Mapping[str, str]) -> Step:
-    """*step* after what it depends on: a seed needs a primary; who calls a service of which nothing is left starts after it."""
-    service, action = step.target.partition("@")[0], step.action.partition("#")[0]
-    if action == "seed" and service in primary:
-        return step.model_copy(update={"needs": (*step.needs, primary[service])})
-    if action not in GIVING[:1] or step.action not in (action, f"{action}#1"):
-        return step
-    env, lost = scenario.environment, set(scenario.instances)
-    gone = [callee for callee in env.services[service].calls if set(env.members(callee)) <= lost]
-    awaited = [primary[callee] for callee in gone if callee in primary]
-    awaited += [served[i] for callee in gone if callee not in primary for i in build.env.members(callee) if i in served]
-    return step.model_copy(update={"after": tuple(awaited)})
-
-
-def _promoted(build: Builder, instance: str, decided: str) -> str:
-    """Add the step by which a person makes a living member of a store the primary; its id."""
-    store, machine = build.env.instances[instance]
-    recipe, end = build.env.services[store].actions["hand_over"], (("lead", store, instance),)
-    step = build.recipe_step(f"restore/{instance}/hand_over", recipe, instance, machine, needs=(decided,), fatal=True, end=end)
-    build.add(step)
-    return step.id
-
-
-def _restored(scenario: ComputeRestore) -> list[str]:
-    """The primary of each store of which nothing is left: what takes its place gets its data by `restore`."""
-    env, lost = scenario.environment, set(scenario.instances)
-    stores = [s for s, service in env.services.items() if service.role == "datastore" and set(env.members(s)) <= lost]
-    return [i for i in leading(env) if env.instances[i][0] in stores]
-
-
-def _heirs(scenario: ComputeRestore) -> list[str]:
-    """Of each store that has lost its primary: the first member that lives, if any does."""
-    env, lost = scenario.environment, set(scenario.instances)
-    headless = [env.instances[i][0] for i in leading(env) if i in lost and env.services[env.instances[i][0]].role == "datastore"]
-    return [i for s in headless for i in [m for m in env.members(s) if m not in lost][:1]]
-
-
-def _promotable(scenario: ComputeRestore) -> list[str]:
-    """Those of them whose store does not fail over by itself."""
-    env = scenario.environment
-    return [i for i in _heirs(scenario) if env.services[env.instances[i][0]].failover == "manual"]
+    build.add(Step(id=step_id, after=after, duration=scenario.people.validation or ZERO, end=(("validated",),)))
 
 
 def _after_loss_problems(scenario: ComputeRestore, strategy: RestoreStrategy) -> Iterator[Problem]:
@@ -196,12 +130,4 @@ def _after_loss_problems(scenario: ComputeRestore, strategy: RestoreStrategy) ->
         yield Problem(
             (key,), f"lost machines do not leave one after the other, all are restored at once; drop {key!r}, or write when: beside"
         )
-    env = scenario.environment
-    yield from allocation_problems(scenario, strategy)
-    restored, promoted = ({env.instances[i][0] for i in found} for found in (_restored(scenario), _promotable(scenario)))
-    for name in dict.fromkeys(env.instances[i][0] for i in scenario.instances):
-        needed: Sequence[str] = []
-        if env.services[name].role == "datastore":
-            alone = name in restored and len(env.members(name)) == 1
-            needed = [*["restore"] * (name in restored), *["seed"] * (not alone), *["hand_over"] * (name in promoted)]
-        yield from recipes_missing(env, name, needed)
+    yield from case_problems(scenario.case, RecoveryStrategy(spares=strategy.spares), in_short(scenario.chosen), ())

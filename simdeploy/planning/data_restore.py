@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.errors import Problem
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.recovery import RecoveryScenario, RecoveryStrategy, datastores
-from simdeploy.planning.recovery_rules import recovery_problems
+from simdeploy.planning.recovery_rules import late_warnings, recovery_problems
 from simdeploy.planning.recovery_steps import recovery_plan
 
 
@@ -81,6 +81,10 @@ class DataRestore(RecoveryScenario):
         if lost.lose != "application" and self.noticed is not None:
             yield Problem(("noticed",), f"lost is the {lost.lose}, which is detected; drop it, or write lose: application")
 
+    def warnings(self) -> Sequence[str]:
+        """A sentence for each strategy whose standby may be too late."""
+        return list(late_warnings(self)) if self.disruption.lose == "application" else ()
+
     @property
     def aim(self) -> str:
         """What is lost, and what comes back."""
@@ -94,4 +98,5 @@ class DataRestore(RecoveryScenario):
 
 def plan(scenario: DataRestore, name: str) -> Plan:
     """The plan of the strategy *name*, to its own end."""
-    return recovery_plan(scenario, name, scenario.store)
+    spares = scenario.strategies[name].spares
+    return recovery_plan(scenario, name, scenario.case(name), scenario.procedure, spares, about=scenario.store)

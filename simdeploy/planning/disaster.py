@@ -58,4 +58,4 @@ def disaster(environment: Environment, lose: str, which: str | None = None, **ke
 
 def plan(scenario: DisasterRecovery, name: str) -> Plan:
     """The plan of the strategy *name*, to its own end."""
-    return recovery_plan(scenario, name, scenario.environment.entry)
+    return recovery_plan(scenario, name, scenario.case(name), scenario.procedure, scenario.strategies[name].spares)

@@ -18,13 +18,11 @@ from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Gate, Step
 from simdeploy.planning.base import Choice, Scenario
 from simdeploy.planning.batches import Minimum
-from simdeploy.planning.builder import Builder, Failures, Rules
+from simdeploy.planning.builder import HOSTING, Builder, Failures, Rules
 from simdeploy.planning.lanes import allocated, first_lane, prepared
 from simdeploy.planning.partition import Partition
 from simdeploy.planning.tiers import Barrier, judge, ordered
 
-POOL = "hosting"
-"""The pool of those who make machines."""
 DATA = ("create_schema", "load_data")
 """What a primary is filled by before it serves."""
 
@@ -127,7 +125,7 @@ def plan(scenario: FreshDeployment, name: str) -> Plan:
     env, strategy = scenario.environment, scenario.strategies[name]
     versions = {service: known.version for service, known in env.services.items()}
     build = Builder(env, versions, scenario.forks, Rules(Failures(strategy.max_failures)))
-    build.pools |= {POOL: strategy.makers} if strategy.makers else {}
+    build.pools |= {HOSTING: strategy.makers} if strategy.makers else {}
     tasks = _desk(build, scenario)
     machines = _Machines(build, strategy)
     if strategy.hosting != "built_in":
@@ -213,7 +211,6 @@ class _Machines:
     def _allocated(self, machine: str, needs: Barrier) -> Step:
         """Add the step that makes a machine, which takes one of those who make them."""
         step = allocated(self._build, machine, self._on[machine], self._recipe, needs)
-        step = step.model_copy(update={"pools": (*step.pools, *([(POOL, 1)] if POOL in self._build.pools else []))})
         self._build.add(step)
         return step
 

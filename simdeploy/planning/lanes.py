@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -10,7 +10,7 @@ import networkx as nx
 from simdeploy.environment.durations import ZERO, Distribution
 from simdeploy.environment.models import CHANGING, GIVING, PREPARING, TAKING, Action, HealthCheck
 from simdeploy.plan.steps import Step
-from simdeploy.planning.builder import Builder
+from simdeploy.planning.builder import HOSTING, TAKE, Builder
 from simdeploy.planning.partition import Partition
 
 Effects = list[tuple[Any, ...]]
@@ -104,11 +104,17 @@ def first_lane(
     return _needing(needs, chained(build, moves, after, start_needs=start_needs, phase=phase))
 
 
-def allocated(build: Builder, machine: str, instances: Sequence[str], recipe: Action, needs: tuple[str, ...] = ()) -> Step:
-    """The step by which a machine is there for *instances*: from the operator's desk, since before it there is no machine."""
-    end = tuple(("out", i) for i in instances)
+def allocated(
+    build: Builder, machine: str, instances: Sequence[str], recipe: Action, needs: tuple[str, ...] = (), end: Sequence[Any] = ()
+) -> Step:
+    """The step by which a machine is there for *instances*: from the operator's desk, since before it there is no machine.
+
+    It holds one of those who make machines, where they are limited.
+    """
+    end = (*(("out", i) for i in instances), *end)
     step = build.recipe_step(f"{build.phase('allocate')}/{machine}/allocate", recipe, instances[0], machine, needs=needs, end=end)
-    return step.model_copy(update={"on": recipe.on or "", "slow": ()})
+    held = ((HOSTING, 1),) if HOSTING in build.pools else ()
+    return step.model_copy(update={"on": recipe.on or "", "slow": (), "pools": (*step.pools, *held)})
 
 
 def prepared(build: Builder, instance: str, needs: tuple[str, ...]) -> list[Step]:
@@ -147,17 +153,16 @@ def machine_in(
     *,
     spare: bool = False,
     needs: tuple[str, ...] = (),
-    restored: Collection[str] = (),
 ) -> list[Step]:
     """A new machine: allocated, or taken from the *spare* ones, then all *instances* on it made and started, callees first.
 
-    An instance of a datastore gets its data after its code, by `seed`, or by `restore` if it is one of those *restored*.
+    An instance of a datastore gets its data after its code, by `seed`.
     What has no recipe serves when all that comes before it is done.
     """
-    take = ("take", Action(duration=ZERO)) if spare else ("allocate", build.env.actions["allocate"])
+    take = (TAKE, Action(duration=ZERO)) if spare else ("allocate", build.env.actions["allocate"])
     moves = [Move(instances[0], *take, [], [("out", i) for i in instances], "allocate")]
     for instance in reversed(_callers_first(build, list(instances))):
-        moves += _made(build, instance, "restore" if instance in restored else "seed")
+        moves += _made(build, instance)
         back = [move._replace(phase=_phase(build, instance)) for move in _ways_back(build, instance, Partition(), moves)]
         moves += back
     return _needing(needs, chained(build, moves, after))
@@ -184,7 +189,7 @@ def machine_back(build: Builder, instances: Sequence[str], after: Sequence[str])
     return chained(build, moves, after)
 
 
-def _made(build: Builder, instance: str, data: str) -> list[Move]:
+def _made(build: Builder, instance: str) -> list[Move]:
     """What is done on a new machine before *instance* starts there."""
     service = build.env.instances[instance][0]
     spec, phase = build.env.services[service], _phase(build, instance)
@@ -193,9 +198,7 @@ def _made(build: Builder, instance: str, data: str) -> list[Move]:
         for move in (m for m in moves if m.action == "install"):
             move.end.append(("version", instance, build.versions[service]))
         return moves
-    primary = build.leaders.get(service, build.leader(service)) if data == "seed" else None
-    end: Effects = [("restore", service)] if data == "restore" else []
-    return [*moves, Move(instance, data, spec.actions[data], [], end, "data", primary)]  # type: ignore[index]  # an action of a datastore
+    return [*moves, Move(instance, "seed", spec.actions["seed"], [], [], "data", build.leaders.get(service, build.leader(service)))]
 
 
 def _phase(build: Builder, instance: str) -> str:

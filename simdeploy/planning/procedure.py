@@ -127,18 +127,18 @@ class Procedure(Scenario):
             try:
                 plan(self, name)
             except PlanError as error:
-                yield from (Problem(self._place(name, line), line) for line in str(error).splitlines())
+                yield from (Problem(self._place(name, problem.path), problem.message) for problem in error.problems)
 
-    def _place(self, name: str, line: str) -> Path:
-        """What a message of the plan is about: a crash, what is not there, a step, or the strategy."""
-        for i, crash in enumerate(self.crashes):
-            if line.startswith(f"{crash.machine!r} is to crash"):
-                return ("crashes", i, "machine")
-        for i, missing in enumerate(self.strategies[name].without):
-            if line.startswith(f"the start state names {missing!r}"):
+    def _place(self, name: str, path: Path) -> Path:
+        """Where in the scenario stands what is at *path* in the plan of the strategy *name*."""
+        match path:
+            case ("crashes", *_):
+                return path
+            case ("start", "absent", i):
                 return ("strategies", name, "without", i)
-        steps = [k for k, step in enumerate(self.strategies[name].steps) if repr(step.step_id) in line]
-        return ("strategies", name, "steps", steps[0]) if steps else ("strategies", name)
+            case ("steps", k, *_):
+                return ("strategies", name, "steps", k)
+        return ("strategies", name)
 
     @property
     def aim(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -9,11 +10,11 @@ from pydantic import Field
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import Duration
-from simdeploy.environment.models import Environment
+from simdeploy.environment.models import Environment, Service
 from simdeploy.environment.models import Recovery as Procedure
 from simdeploy.environment.names import Name
 from simdeploy.environment.policy import Lose
-from simdeploy.environment.stores import Copy, Standby, Store
+from simdeploy.environment.stores import Backup, Copy, Standby, Store
 from simdeploy.planning.base import Choice, Scenario
 from simdeploy.units import BytesPerSecond
 
@@ -76,29 +77,15 @@ class RecoveryScenario(Scenario):
     @property
     def procedure(self) -> Procedure:
         """What the scenario says, and of the rest what the environment does."""
-        there = self.environment.recovery
-        return Procedure(
-            detect=self.notice or self.detect or there.detect,
-            decide=self.decide or there.decide,
-            validation=self.validation or there.validation,
-            hands=self.hands or there.hands,
-        )
+        return procedure(self.environment, self.notice or self.detect, self.decide, self.validation, self.hands)
 
     def case(self, strategy: str) -> Case:
         """What the disruption comes to under *strategy*."""
-        steps = (self.procedure.detect, self.procedure.decide)
-        unseen_s = sum(step.mean_s for step in steps if step is not None)
-        return assess(self.environment, self.disruption, self.recoveries[strategy], self.stores, unseen_s)
+        return assess(self.environment, self.disruption, self.recoveries[strategy], self.stores, unseen_s(self.procedure))
 
     def described(self, strategy: str) -> str:
         """How the stores are protected under *strategy*, and how those that lose their primary come back."""
-        case = self.case(strategy)
-        ways = [
-            f"{one.heir} {'takes over' if one.by_itself else 'is promoted' if one.way == 'promote' else 'is restored'}"
-            for one in case.stores.values()
-        ]
-        coming = len({case.env.instances[i][1] for s in case.env.services for i in case.rebuilt(s)})
-        return "; ".join([*ways, f"{coming} new machine{'s' * (coming != 1)}"])
+        return self.case(strategy).described
 
     @property
     def recoveries(self) -> dict[str, RecoveryStrategy]:
@@ -121,7 +108,9 @@ class StoreCase(NamedTuple):
     delayed: bool
     """The standbys apply what they get late, on purpose."""
     replays: bool
-    """Log has to be replayed before it takes over, and it is known how fast that goes."""
+    """Log may have to be replayed before it takes over, or to a standby a backup read back, and it is known how fast that goes."""
+    copy: str | None
+    """The kind of copies that it comes from: a standby has its own data alone, unless a step brings it the best (None)."""
 
 
 class Case(NamedTuple):
@@ -142,6 +131,16 @@ class Case(NamedTuple):
     unseen_s: float
     """How long it takes in the mean until somebody has decided what to do."""
 
+    @property
+    def described(self) -> str:
+        """How the stores come back that lost their primary, and how many machines are new."""
+        ways = [
+            f"{one.heir} {'takes over' if one.by_itself else 'is promoted' if one.way == 'promote' else 'is restored'}"
+            for one in self.stores.values()
+        ]
+        coming = len({self.env.instances[i][1] for s in self.env.services for i in self.rebuilt(s)})
+        return "; ".join([*ways, f"{coming} new machine{'s' * (coming != 1)}"])
+
     def rebuilt(self, service: str) -> list[str]:
         """The instances of *service* on new machines that are needed before anything is validated, in canonical order."""
         if self.env.services[service].role == "datastore":
@@ -156,6 +155,24 @@ class Case(NamedTuple):
         heir = self.stores[store].heir if store in self.stores else None
         members = [self.env.instances[i][1] for i in self.env.members(store) if i not in self.absent]
         return [new for m in members if m in self.lost and (new := f"{store}@{self.new[m]}") != heir]
+
+
+def procedure(
+    env: Environment, detect: Duration | None, decide: Duration | None, validation: Duration | None, hands: int | None
+) -> Procedure:
+    """What a scenario says of those who answer a loss, and of the rest what *env* does."""
+    there = env.recovery
+    return Procedure(
+        detect=detect or there.detect,
+        decide=decide or there.decide,
+        validation=validation or there.validation,
+        hands=hands or there.hands,
+    )
+
+
+def unseen_s(people: Procedure) -> float:
+    """How long it takes in the mean until somebody has decided what to do [s]."""
+    return sum(step.mean_s for step in (people.detect, people.decide) if step is not None)
 
 
 def datastores(env: Environment) -> tuple[str, ...]:
@@ -202,7 +219,7 @@ def assess(env: Environment, disruption: Disruption, strategy: RecoveryStrategy,
     store = stores[0] if len(stores) == 1 else None
     corrupted = stores[0] if disruption.lose == "application" else None
     lost = lost_machines(env, disruption, store)
-    taken = {m: [n for n, s in env.services.items() if m in s.on] for m in lost}
+    taken = _on(env, lost)
     if corrupted is not None:
         taken = {env.instances[env.leader_of(corrupted)][1]: [corrupted]}
     whole, new = beside(env, taken, "new", lost)
@@ -211,12 +228,37 @@ def assess(env: Environment, disruption: Disruption, strategy: RecoveryStrategy,
         m for m in followers if disruption.lose == "everything" or (disruption.lose == "zone" and _zone(whole, m) == _zone(env, lost[0]))
     ]
     whole, further = beside(whole, {m: [followers[m]] for m in gone}, "new", [*lost, *gone])
-    lost, new = (*lost, *gone), new | further
+    return _case(env, whole, (*lost, *gone), corrupted, new | further, without, strategy.by, unseen_s)
+
+
+def after_loss(env: Environment, lost: Sequence[str], unseen_s: float) -> Case:
+    """What the loss of these machines comes to as everything is protected now; otherwise like `assess`."""
+    whole, new = beside(env, _on(env, lost), "new", lost)
+    return _case(env, whole, tuple(lost), None, new, (), None, unseen_s)
+
+
+def _on(env: Environment, machines: Sequence[str]) -> dict[str, list[str]]:
+    """Those of *machines* on which anything runs -> the services."""
+    found = {m: [n for n, s in env.services.items() if m in s.on] for m in machines}
+    return {m: services for m, services in found.items() if services}
+
+
+def _case(
+    env: Environment,
+    whole: Environment,
+    lost: tuple[str, ...],
+    corrupted: str | None,
+    new: dict[str, str],
+    without: Sequence[str],
+    by: Way | None,
+    unseen_s: float,
+) -> Case:
+    """What it comes to where *env* has become *whole* with its new machines, and the members *without* are done without."""
     absent = [*without, *(i for i, (_, machine) in whole.instances.items() if machine in new.values())]
     cases: dict[str, StoreCase] = {}
     for name in datastores(env):
         if name == corrupted or env.instances[env.leader_of(name)][1] in lost:
-            cases[name] = case = _store_case(whole, name, strategy.by, lost, new, absent, name == corrupted, unseen_s)
+            cases[name] = case = _store_case(whole, name, by, lost, new, absent, name == corrupted, unseen_s)
             if case.delayed or name == corrupted:  # who is behind, or may hold what is wrong, is not elected
                 services = {**whole.services, name: whole.services[name].model_copy(update={"failover": "manual"})}
                 whole = whole.model_copy(update={"services": services})
@@ -300,5 +342,21 @@ def _store_case(
     way: Way = by or ("promote" if helps else "restore")
     heir = standbys[0] if way == "promote" and standbys else f"{name}@{new[env.instances[primary][1]]}"
     by_itself = way == "promote" and service.failover == "automatic" and not delay_s and not corrupted
-    rates = service.store is not None and service.store.log_bytes_per_s is not None and service.store.replay_bytes_per_s is not None
-    return StoreCase(name, primary, heir, way, by_itself, standbys, delay_s > 0, rates and (way == "restore" or delay_s > 0))
+    store = service.store or Store()
+    rates = store.log_bytes_per_s is not None and store.replay_bytes_per_s is not None
+    brought = way == "promote" and _is_brought(service, store, rates, corrupted)
+    copy = "backup" if way == "restore" else None if brought or corrupted else "standby"
+    return StoreCase(
+        name, primary, heir, way, by_itself, standbys, delay_s > 0, brought or (rates and (way == "restore" or delay_s > 0)), copy
+    )
+
+
+def _is_brought(service: Service, store: Store, rates: bool, corrupted: bool) -> bool:
+    """Whether other copies may hold what a standby lacks, and it is known of all of them how long it takes to bring that to it.
+
+    A backup is read back, the log of an archive is replayed at its *rates*.
+    """
+    behind_s = math.inf if corrupted else min((copy.lag_s for copy in standbys_of(store)), default=0.0)
+    newer = [copy for copy in store.copies if not isinstance(copy, Standby) and copy.newest_s < behind_s]
+    read_back = service.read_back_s is not None
+    return bool(newer) and all(read_back if isinstance(copy, Backup) else rates for copy in newer)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from simdeploy.environment.models import Environment
 from simdeploy.environment.names import did_you_mean
+from simdeploy.environment.protection import shared_fate
 from simdeploy.environment.stores import Backup, Copy, LogArchive, Standby
 from simdeploy.errors import Path, Problem
 from simdeploy.planning.recovery import (
@@ -21,6 +24,9 @@ from simdeploy.planning.recovery import (
 )
 from simdeploy.tables import listed
 from simdeploy.units import format_s
+
+CASES = 400
+"""Into so many equally likely parts each distribution is cut where two are added."""
 
 
 def recovery_problems(scenario: RecoveryScenario) -> Iterator[Problem]:
@@ -39,7 +45,45 @@ def recovery_problems(scenario: RecoveryScenario) -> Iterator[Problem]:
         wrong = list(_strategy_problems(env, strategy, where))
         yield from wrong
         if not wrong:
-            yield from _case_problems(scenario.case(name), strategy, scenario.disruption, where)
+            case = scenario.case(name)
+            yield from case_problems(case, strategy, _lost(case, scenario.disruption), where)
+            yield from _policy_problems(scenario, case, strategy, where)
+
+
+def late_warnings(scenario: RecoveryScenario) -> Iterator[str]:
+    """A sentence for each strategy that promotes a standby whose delay is over in one case of twenty, or more, before it is noticed."""
+    steps = (scenario.procedure.detect, scenario.procedure.decide)
+    unseen_s = np.zeros(1)
+    for step in steps:
+        if step is not None:
+            unseen_s = np.add.outer(unseen_s, step.inverse((np.arange(CASES) + 0.5) / CASES)).ravel()
+    p95_s = float(np.quantile(unseen_s, 0.95, method="hazen"))
+    for name in scenario.recoveries:
+        case = scenario.case(name)
+        store = case.stores.get(case.corrupted or "")
+        if store is None or store.way != "promote":
+            continue
+        delay_s = max(copy.delay_s for copy in standbys_of(case.env.services[store.service].store))
+        if delay_s <= p95_s:
+            others = any(not isinstance(copy, Standby) for copy in _copies(case, store))
+            then = "another copy is taken then, if one is left" if others else "all is lost then, since it has no other copy"
+            share = 100 * np.mean(unseen_s >= delay_s)
+            late = f"in about {share:.0f} % of the cases the standby of {store.service!r} has applied what is wrong"
+            rule = f"its delay is {format_s(delay_s)}, and it takes {format_s(case.unseen_s)} in the mean and {format_s(p95_s)} at p95"
+            yield f"{name}: {late}; {rule} to notice and decide; {then}: give it a delay of more than {format_s(p95_s)}"
+
+
+def _policy_problems(scenario: RecoveryScenario, case: Case, strategy: RecoveryStrategy, where: Path) -> Iterator[Problem]:
+    """A standby that the strategy counts on and that shares the fate of its primary, where the policy of the environment needs it not to.
+
+    One that the environment states itself is a fault there.
+    """
+    for name in scenario.stores if strategy.copies is not None else ():
+        machines = [case.env.instances[i][1] for i in case.env.members(name) if i not in case.absent]
+        made = any(m not in scenario.environment.machine_index for m in machines)
+        found = shared_fate(case.env, name, machines, "let standby_zone put it" if made else "put one")
+        if found is not None:
+            yield Problem((*where, "copies", found[0]), found[1])
 
 
 def disruption_problems(env: Environment, disruption: Disruption, stores: Sequence[str]) -> Iterator[Problem]:
@@ -91,13 +135,13 @@ def _strategy_problems(env: Environment, strategy: RecoveryStrategy, where: Path
         yield Problem((*where, "standby_zone"), "this strategy makes no standby; add one to its copies, or drop standby_zone")
 
 
-def _case_problems(case: Case, strategy: RecoveryStrategy, disruption: Disruption, where: Path) -> Iterator[Problem]:
-    """What the disruption leaves that cannot be recovered from, or with."""
+def case_problems(case: Case, strategy: RecoveryStrategy, lost: str, where: Path) -> Iterator[Problem]:
+    """What the loss of what is *lost* leaves that cannot be recovered from, or with."""
     for store in case.stores.values():
         if store.way == "promote":
             yield from _promotion_problems(case, store, where)
         else:
-            yield from _restore_problems(case, store, strategy, disruption, where)
+            yield from _restore_problems(case, store, strategy, lost, where)
     yield from _missing_recipes(case, where)
     coming = [i for s in case.env.services for i in (*case.rebuilt(s), *(case.reseeded(s) if s in datastores(case.env) else ()))]
     needed = list(dict.fromkeys(case.env.instances[i][1] for i in coming))
@@ -126,12 +170,12 @@ def _promotion_problems(case: Case, store: StoreCase, where: Path) -> Iterator[P
     elif not store.by_itself and "promote" not in case.env.services[name].actions:
         message = f"{name!r} has no recipe for 'promote', and its standby does not take over by itself"
         yield Problem(where, f"{message}; add it to the service's actions")
-    elif store.replays and {"log_archive"} == {c.kind for c in _copies(case, store)} - {"standby"}:
+    elif store.replays and store.delayed and {"log_archive"} == {c.kind for c in _copies(case, store)} - {"standby"}:
         message = f"the log of {name!r} is replayed and archived, and no backup is there from which that log goes on"
         yield Problem((*where, "copies"), f"{message}; add a backup, or drop the log_archive")
 
 
-def _restore_problems(case: Case, store: StoreCase, strategy: RecoveryStrategy, disruption: Disruption, where: Path) -> Iterator[Problem]:
+def _restore_problems(case: Case, store: StoreCase, strategy: RecoveryStrategy, lost: str, where: Path) -> Iterator[Problem]:
     name, service = store.service, case.env.services[store.service]
     copies, here = _copies(case, store), (*where, "copies") if strategy.copies is not None else where
     left = [c for c in copies if isinstance(c, Backup) and not shares_fate(case, c)]
@@ -143,7 +187,7 @@ def _restore_problems(case: Case, store: StoreCase, strategy: RecoveryStrategy, 
         what = f"its copies are of no use: {', '.join(fates)}" if fates else "it has no copies"
         way_out = "add a backup to its copies"
         if case.corrupted is None:
-            way_out = f"keep a backup where the loss of {_lost(case, disruption)} does not reach it"
+            way_out = f"keep a backup where the loss of {lost} does not reach it"
         yield Problem(here, f"nothing is left from which {name!r} could be restored; {what}; {way_out}")
     elif service.store is not None and service.store.restore_bytes_per_s is not None and not service.store.size_bytes:
         message = f"the store of {name!r} states how fast it is read back and not how much it holds"
@@ -172,7 +216,7 @@ def _why_useless(case: Case, store: StoreCase, copy: Copy) -> str | None:
 def _lost(case: Case, disruption: Disruption) -> str:
     if disruption.lose == "zone":
         return f"zone {next(m.zone for m in case.env.machines if m.name == case.lost[0])}"
-    return "everything" if disruption.lose == "everything" else case.lost[0]
+    return disruption.lose if disruption.lose in ("everything", "application") else case.lost[0]
 
 
 def _missing_recipes(case: Case, where: Path) -> Iterator[Problem]:

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import networkx as nx
 
 from simdeploy.environment.durations import ZERO, Duration, fixed
 from simdeploy.environment.models import CHANGING, GIVING, Action
+from simdeploy.environment.models import Recovery as Procedure
 from simdeploy.plan.plan import Corruption, Crash, Plan, Start
 from simdeploy.plan.steps import Step
-from simdeploy.planning.builder import Builder, Rules
-from simdeploy.planning.lanes import rise
-from simdeploy.planning.recovery import Case, RecoveryScenario, StoreCase, datastores
+from simdeploy.planning.base import Scenario
+from simdeploy.planning.builder import HOSTING, TAKE, Builder, Rules
+from simdeploy.planning.lanes import allocated, rise
+from simdeploy.planning.recovery import Case, StoreCase, datastores
 
 Effects = tuple[tuple[Any, ...], ...]
 Ids = tuple[str, ...]
-POOL = "hosting"
-"""The pool of those who allocate machines."""
 
 
-def recovery_plan(scenario: RecoveryScenario, name: str, about: str) -> Plan:
-    """The plan of the strategy *name*; what people do meanwhile is *about* this service."""
-    case = scenario.case(name)
-    collected = _Recovery(scenario, case, scenario.recoveries[name].spares)
-    collected.collect(about)
+def recovery_plan(
+    scenario: Scenario,
+    name: str,
+    case: Case,
+    people: Procedure,
+    spares: int,
+    *,
+    about: str | None = None,
+    to: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan of the strategy *name* of *scenario*, by which *case* is recovered from with so many *spares*.
+
+    What people do meanwhile is *about* this service, by default the entry; new machines bring the versions *to*.
+    """
+    build = Builder(case.env, to or {}, scenario.forks, Rules())
+    _Recovery(build, case, people, spares).collect(about or case.env.entry)
     return scenario.finished(
         name,
-        collected.build,
-        start=Start(
-            absent=tuple(i for i in case.absent if i not in collected.waiting),
-            out=tuple(collected.waiting),
-            starts_at_s=scenario.starts_at_s,
-        ),
+        build,
+        start=Start(absent=case.absent, spares=build.stand_by(spares), starts_at_s=scenario.starts_at_s),
         crashes=tuple(Crash(machine=machine, at_s=0.0) for machine in case.lost),
         corruptions=() if case.corrupted is None else (Corruption(store=case.corrupted, at_s=0.0),),
         disaster_at_s=0.0,
@@ -56,15 +63,14 @@ class Move(NamedTuple):
 class _Recovery:
     """The steps of one plan as they are collected."""
 
-    def __init__(self, scenario: RecoveryScenario, case: Case, spares: int) -> None:
+    def __init__(self, build: Builder, case: Case, people: Procedure, spares: int) -> None:
         self.case = case
-        self.build = Builder(case.env, {}, scenario.forks, Rules())
-        self.procedure = scenario.procedure
-        if self.procedure.hands is not None:
-            self.build.pools[POOL] = self.procedure.hands
-        self.waiting: list[str] = []
-        """Instances on spare machines: there from the start, and nothing of them installed."""
+        self.build = build
+        self.people = people
+        if people.hands is not None:
+            build.pools[HOSTING] = people.hands
         self._spares = spares
+        """How many of them are left."""
         self._ready: dict[str, Ids] = {}
         """New machine -> the steps after which it is there."""
         self._entered: set[str] = set()
@@ -78,11 +84,11 @@ class _Recovery:
     def collect(self, about: str) -> None:
         """Everything: notice, decide, machines, stores, callers, validate, and what redundancy can be rebuilt."""
         case, noticed = self.case, f"restore/{about}/{'notice' if self.case.corrupted else 'detect'}"
-        self._person(noticed, self.procedure.detect, ())
+        self._person(noticed, self.people.detect, ())
         begin: Ids = (noticed,)
         if any(case.rebuilt(s) for s in case.env.services) or any(not one.by_itself for one in case.stores.values()):
             stopped: Effects = (("kill", case.stores[case.corrupted].primary),) if case.corrupted is not None else ()
-            self._person(f"restore/{about}/decide", self.procedure.decide, begin, stopped)
+            self._person(f"restore/{about}/decide", self.people.decide, begin, stopped)
             begin = (f"restore/{about}/decide",)
         order = self._callees_first()
         coming = [instance for service in order for instance in case.rebuilt(service)]
@@ -98,7 +104,7 @@ class _Recovery:
         needs = tuple(self._lead.values()) or (() if ends else begin)
         validated = f"validate/{about}/validate"
         after = tuple(end for end in ends if end not in needs)
-        self._person(validated, self.procedure.validation, needs, (("validated",),), after)
+        self._person(validated, self.people.validation, needs, (("validated",),), after)
         for service in order:
             if service in datastores(case.env) and "seed" in case.env.services[service].actions:
                 self._seed(service, (validated,))
@@ -109,12 +115,13 @@ class _Recovery:
         self.build.add(Step(id=step_id, target=step_id.split("/")[1], needs=needs, after=after, duration=duration or ZERO, end=end))
 
     def _callees_first(self) -> list[str]:
-        """The services: stores, then each after those that it calls, and what carries no demand last."""
+        """The services: stores, then each after those that it calls, and what carries no demand last; else by their machines."""
         services, calls = self.case.env.services, self.case.env.calls
+        place = {name: sorted(self.case.env.machine_index[m] for m in service.on) for name, service in services.items()}
         depth: dict[str, int] = {}
         for name in reversed(list(nx.lexicographical_topological_sort(calls))):
             depth[name] = 1 + max((depth[c] for c in calls[name]), default=0)
-        return sorted(services, key=lambda s: (services[s].role == "monitoring", services[s].role != "datastore", depth[s], s))
+        return sorted(services, key=lambda s: (services[s].role == "monitoring", services[s].role != "datastore", depth[s], place[s], s))
 
     def _machine(self, instance: str, beside: Sequence[str], needs: Ids) -> Ids:
         """The new machine of *instance*, with all that is to come *beside* it, unless it is there already; what comes after it."""
@@ -123,27 +130,24 @@ class _Recovery:
             return self._ready[machine]
         if self._spares > 0:
             self._spares -= 1
-            waiting = [i for i in beside if self.case.env.services[self.case.env.instances[i][0]].role != "quorum"]
-            self.waiting += waiting
-            self._entered.update(waiting)
-            self._ready[machine] = needs
-            return needs
-        recipe = self.case.env.actions["allocate"]
-        end = tuple(effect for i in beside for effect in self._joins(i))
-        step = build.recipe_step(f"allocate/{machine}/allocate", recipe, instance, machine, needs=needs, end=end)
-        held = ((POOL, 1),) if POOL in build.pools else ()
-        build.add(step.model_copy(update={"on": recipe.on or "", "pools": (*step.pools, *held), "slow": ()}))
+            end = tuple(effect for i in beside for effect in self._joins(i))
+            step = Step(id=f"allocate/{machine}/{TAKE}", target=instance, needs=needs, end=end)
+        else:
+            step = allocated(build, machine, beside, self.case.env.actions["allocate"], needs, [e for i in beside for e in self._leaves(i)])
+        build.add(step)
         self._entered.update(beside)
         self._ready[machine] = (step.id,)
         return self._ready[machine]
 
     def _joins(self, instance: str) -> Effects:
-        """What it means that a new instance is there; a new member of a quorum takes the place of the lost one."""
+        """What it means that a new instance is there."""
+        return (("out", instance), *self._leaves(instance))
+
+    def _leaves(self, instance: str) -> Effects:
+        """The lost instance whose place a new one takes is no longer counted as one."""
         service, machine = self.case.env.instances[instance]
-        if self.case.env.services[service].role != "quorum":
-            return (("out", instance),)
         old = next(m for m, new in self.case.new.items() if new == machine)
-        return (("out", instance), ("remove", f"{service}@{old}"))
+        return (("remove", f"{service}@{old}"),) if old in self.case.lost else ()
 
     def _lane(self, instance: str, needs: Ids, filling: Sequence[Move] = (), end: Effects = ()) -> str:
         """An instance on a new machine, from what it needs of that to its health; *filling* comes before its start. The last step."""
@@ -159,6 +163,9 @@ class _Recovery:
             moves.append(Move(phase, "await_healthy", None))
         if instance not in self._entered:
             moves[0] = moves[0]._replace(begin=(*self._joins(instance), *moves[0].begin))
+        if service in self.build.versions:
+            version: Effects = (("version", instance, self.build.versions[service]),)
+            moves = [m._replace(end=(*m.end, *version)) if m.action == "install" else m for m in moves]
         moves[-1] = moves[-1]._replace(end=(*moves[-1].end, ("serve", instance), *end))
         for move in moves:
             needs = self._steps(instance, move, needs, self._callees(service, machine) if move.action == "start" else ())
@@ -209,10 +216,10 @@ class _Recovery:
         lead: Effects = (("lead", store, one.heir), *(("out", i) for i, hard in callers if hard))
         replay = [Move("restore", "replay", None)] if one.replays else []
         if one.way == "restore":
-            restore = Move("restore", "restore", self._restoring(store), end=(("restore", store, "backup"),))
+            restore = Move("restore", "restore", self._restoring(store), end=(("restore", store, one.copy),))
             last = self._lane(one.heir, self._ready[self.case.env.instances[one.heir][1]], [restore, *replay], lead)
         else:
-            restored: Effects = (("restore", store, None),)
+            restored: Effects = (("restore", store, one.copy),)
             for move in replay:
                 begin, restored = self._steps(one.heir, move._replace(begin=restored), begin), ()
             [last] = self._steps(one.heir, Move("restore", "promote", recipes["promote"], end=(*restored, *lead)), begin)
@@ -265,5 +272,5 @@ class _Recovery:
         """What a recipe would execute on a machine that is lost is executed on the one that takes its place, else from the desk."""
         for k, step in enumerate(self.build.steps):
             if step.on in self.case.lost:
-                new = self.case.new[step.on]
+                new = self.case.new.get(step.on)
                 self.build.steps[k] = step.model_copy(update={"on": new if new in self._ready else ""})

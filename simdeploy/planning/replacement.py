@@ -192,7 +192,7 @@ def plan(scenario: MachineReplacement, name: str) -> Plan:
     stages, _ = add_swaps(build, scenario.swapping(strategy, strategy.way == "in_place"), new)
     if strategy.on_abort == "rollback":
         take_back(build, stages, new)
-    start = Start(absent=tuple(build.absent), starts_at_s=scenario.starts_at_s)
+    start = Start(absent=tuple(build.absent), spares=build.stand_by(strategy.spares), starts_at_s=scenario.starts_at_s)
     return scenario.finished(name, build, start=start, on_abort=strategy.on_abort)
 
 

@@ -116,8 +116,11 @@ def _half_done(build: Builder, batches: Sequence[Sequence[Touched]]) -> Barrier:
 
 
 def _resumed(build: Builder, one: Touched, start_needs: Barrier = ()) -> list[Step]:
-    """The way back of an instance whose lane was not done: what of it began is taken back, and it serves again."""
-    partition, own = one.lane.partition, [s for before in (*one.before, one.lane) for s in before.steps]
+    """The way back of an instance whose lane was not done: what of it began is taken back, and it serves again.
+
+    Where an earlier round changed it, it is changed back as soon as this lane began.
+    """
+    partition, own = one.lane.partition, [] if one.before else one.lane.steps
     back = way_back(build, one.lane.instance, partition, patch=one.lane.patch, start_needs=start_needs)
     guarded = []
     for step in back:

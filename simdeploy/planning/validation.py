@@ -110,12 +110,13 @@ def unreached_problems(scenario: Upgrade, strategy: Strategy) -> list[Problem]:
 def blind_problems(scenario: Upgrade) -> list[Problem]:
     """The checks that ask monitoring for a bad release that no monitor would see; paths begin at the checks."""
     env = scenario.environment
-    monitors = [s for s in env.services.values() if s.role == "monitoring"]
+    monitors = {name: s for name, s in env.services.items() if s.role == "monitoring"}
     new = [name for name in scenario.to if env.services[name].role != "datastore"]
     if not monitors:
         why, way_out = "no service here has role: monitoring", "add one"
-    elif new and not any(m.observes is None or set(new) & set(m.observes) for m in monitors):
-        why, way_out = f"no monitor observes any of {in_short(new)}, which get new versions", "name one under its 'observes'"
+    elif new and not any(name != own and m.observes_service(name) for own, m in monitors.items() for name in new):
+        why = f"no monitor observes any of {in_short(new)}, which get new versions, and of itself none is a judge"
+        way_out = "name one under its 'observes'"
     else:
         return []
     asking = [name for name, check in scenario.checks.items() if check.of == "monitoring"]

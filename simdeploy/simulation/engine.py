@@ -25,7 +25,7 @@ from simdeploy.plan.plan import Plan
 from simdeploy.plan.progress import FAILED, SUCCEEDED, Progress, Result, order
 from simdeploy.plan.state import Timer
 from simdeploy.plan.steps import MAIN
-from simdeploy.plan.trace import Record, Trace
+from simdeploy.plan.trace import GONE, Record, Trace
 from simdeploy.simulation.sampler import Draws, Stream, stream_names
 from simdeploy.units import format_s
 
@@ -65,6 +65,15 @@ class Engine:
         records: list[Record] = []
         run = _Replication(self, draws, 0, durations, failing, records).run()
         return Trace(records, run.end_s, run.outcome)
+
+    def timed_runs(self, draws: Draws) -> Iterator[tuple[Run, list[float], list[float]]]:
+        """Like `runs`, each with when the steps began and when they ended, by position in the plan [s].
+
+        A judge begins and ends with its verdict; nan where a step did not begin, inf where it began and never ended.
+        """
+        for r, (durations, failing) in enumerate(draws.rows()):
+            replication = _Timed(self, draws, r, durations, failing, [])
+            yield replication.run(), replication.begins_s, replication.ends_s
 
 
 class _Replication:
@@ -294,20 +303,18 @@ class _Replication:
     def _replay_s(self, step: int) -> float:
         """How long the log is replayed that the latest restore left to be; a time-out cuts that and the attempt fails.
 
-        A standby that was to take over and could not help has a backup read back to it first.
+        A standby that is to take over and holds less than a backup has that read back to it first. What has no rate takes no time.
         """
         layout, timeout_s = self._engine.layout, self._engine.plan.steps[step].timeout_s
         s = layout.replaying[step]
-        store = layout.services[s].store
-        assert (
-            store is not None and store.log_bytes_per_s is not None and store.replay_bytes_per_s is not None
-        )  # a plan with such a step has them
+        service, store = layout.services[s], layout.services[s].store
+        assert store is not None  # a plan with such a step has one
         events = [e for e in self._meter.state.store_events if e.service == s]
         phases = self._draws.phases(self._r)[layout.service_names[s]]
-        history = History(store, events, layout.sites[s], phases)
-        length_s = history.replay_s * store.log_bytes_per_s / store.replay_bytes_per_s
-        if history.restored_from != "standby" and layout.index.get(self._engine.plan.steps[step].target) in layout.sites[s].standbys:
-            length_s += store.size_bytes / store.restore_bytes_per_s if store.restore_bytes_per_s is not None else 0.0
+        target = layout.index.get(self._engine.plan.steps[step].target or "")
+        onto = target if target in layout.sites[s].standbys else None
+        log_s, is_read_back = History(store, events, layout.sites[s], phases).replay(onto)
+        length_s = log_s * store.replay_s_per_s + ((service.read_back_s or 0.0) if is_read_back else 0.0)
         if timeout_s is not None and length_s > timeout_s:
             self._late.add(step)
             return timeout_s
@@ -349,8 +356,8 @@ class _Replication:
 
     def _crash(self, machine: str, for_s: float | None) -> None:
         plan, state = self._engine.plan, self._meter.state
-        self._record("crashed", machine)
-        state.crashed(plan.environment.machine_index[machine], self._env.now)
+        self._record("crashed", machine, GONE if for_s is None else "")
+        state.crashed(plan.environment.machine_index[machine], self._env.now, for_s is not None)
         self._progress.machine_down(machine)
         hit = [i for i in self._current if self._engine.machine[i] == machine and i not in self._delayed]
         self._broken.setdefault(machine, [])
@@ -428,3 +435,20 @@ class _Replication:
         if self._records is not None:
             name = self._engine.plan.steps[subject].id if isinstance(subject, int) else subject
             self._records.append(Record(self._env.now, kind, name, value))
+
+
+class _Timed(_Replication):
+    """One run of which only the times of its steps are kept: far cheaper than all its records."""
+
+    def __init__(self, engine: Engine, *more: Any) -> None:
+        super().__init__(engine, *more)
+        self.begins_s = [math.nan] * len(engine.plan.steps)
+        self.ends_s = [math.inf] * len(engine.plan.steps)
+
+    def _record(self, kind: Any, subject: str | int, value: str | float = "") -> None:
+        if kind == "began" and isinstance(subject, int):
+            self.begins_s[subject] = self._env._now
+        elif kind == "ended" and isinstance(subject, int):
+            self.ends_s[subject] = self._env._now
+            if self._engine.plan.steps[subject].kind == "judge" and value in (SUCCEEDED, FAILED):
+                self.begins_s[subject] = self._env._now

@@ -21,6 +21,7 @@ from simdeploy.plan.trace import Trace
 from simdeploy.simulation import statistics
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
+from simdeploy.simulation.steptimes import StepTimes
 from simdeploy.tables import html_table
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Outcome(NamedTuple):
     paths: list[Path]
     """Of the first replications."""
     interrupted: bool = False
+    steps: StepTimes | None = None
+    """When each step ran, where that was asked for."""
 
     @property
     def replications(self) -> int:
@@ -143,6 +146,7 @@ def _statistic(name: str, values: Floats) -> float | None:
 class _Block(NamedTuple):
     values: dict[str, Floats]
     paths: list[Path]
+    steps: StepTimes | None
 
 
 def simulate(
@@ -161,8 +165,11 @@ def simulate_all(
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     paths: int = KEPT_PATHS,
+    follow_steps: bool = False,
 ) -> dict[str, Outcome]:
     """Name -> Outcome for rival plans that meet the same luck, each with the course of its first *paths* replications.
+
+    *follow_steps* also keeps when each step ran, in every replication.
 
     The numbers depend on *seed* alone, not on *jobs* (processes; None = all cores where that pays). *progress* is
     called with (replications done, replications in all) over all plans. An interrupt (Ctrl-C) ends early with the
@@ -178,7 +185,7 @@ def simulate_all(
     done: dict[str, list[_Block]] = {name: [] for name in plans}
     interrupted, count = False, 0
     alone = jobs == 1 or (jobs is None and work < WORTH_WORKERS)
-    blocks = _serial(plans, seed, tasks, paths) if alone else _parallel(plans, seed, tasks, paths, jobs)
+    blocks = _serial(plans, seed, tasks, paths, follow_steps) if alone else _parallel(plans, seed, tasks, paths, follow_steps, jobs)
     try:
         for (name, _, n), block in zip(tasks, blocks, strict=True):
             done[name].append(block)
@@ -209,20 +216,24 @@ def _block_size(replications: int, steps: int, plans: int) -> int:
     return -(-min(worth, share) // 4) * 4
 
 
-def _block(engine: Engine, seed: int, first: int, count: int, kept: int) -> _Block:
+def _block(engine: Engine, seed: int, first: int, count: int, kept: int, follow_steps: bool) -> _Block:
     draws = Draws(engine.plan, seed, first, count, engine.names)
-    runs = list(engine.runs(draws))
+    steps = StepTimes.empty(len(engine.plan.steps), count) if follow_steps else None
+    if steps is None:
+        runs = list(engine.runs(draws))
+    else:
+        runs = [steps.fill_in(r, engine.book, *timed) for r, timed in enumerate(engine.timed_runs(draws))]
     values = metrics_of(engine.plan, engine.book, runs, [draws.phases(r) for r in range(count)])
     paths = []
     for run in runs[: max(0, kept - first)]:
         facts = [engine.book.facts[s] for s in run.states]
         paths.append(Path(np.array(run.times), np.array([f.capacity for f in facts]), np.array([f.demand for f in facts])))
-    return _Block(values, paths)
+    return _Block(values, paths, steps)
 
 
-def _serial(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], kept: int) -> Iterator[_Block]:
+def _serial(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], kept: int, follow_steps: bool) -> Iterator[_Block]:
     engines = {name: Engine(plan) for name, plan in plans.items()}
-    return (_block(engines[name], seed, first, count, kept) for name, first, count in tasks)
+    return (_block(engines[name], seed, first, count, kept, follow_steps) for name, first, count in tasks)
 
 
 @functools.lru_cache(maxsize=8)
@@ -231,20 +242,23 @@ def _engine(plan: bytes) -> Engine:
     return Engine(pickle.loads(plan))
 
 
-def _alone(plan: bytes, seed: int, first: int, count: int, kept: int) -> _Block:
-    return _block(_engine(plan), seed, first, count, kept)
+def _alone(plan: bytes, seed: int, first: int, count: int, kept: int, follow_steps: bool) -> _Block:
+    return _block(_engine(plan), seed, first, count, kept, follow_steps)
 
 
-def _parallel(plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], kept: int, jobs: int | None) -> Iterator[_Block]:
+def _parallel(
+    plans: Mapping[str, Plan], seed: int, tasks: Sequence[tuple[str, int, int]], kept: int, follow_steps: bool, jobs: int | None
+) -> Iterator[_Block]:
     from joblib import Parallel, delayed
 
     pickled = {name: pickle.dumps(plan) for name, plan in plans.items()}
     cores = os.cpu_count() or 1
-    work = (delayed(_alone)(pickled[name], seed, first, count, kept) for name, first, count in tasks)
+    work = (delayed(_alone)(pickled[name], seed, first, count, kept, follow_steps) for name, first, count in tasks)
     blocks: Iterator[_Block] = Parallel(n_jobs=min(jobs or cores, cores, len(tasks)), return_as="generator")(work)
     return blocks
 
 
 def _join(plan: Plan, seed: int, blocks: Sequence[_Block], interrupted: bool) -> Outcome:
     values = {name: np.concatenate([b.values[name] for b in blocks]) for name in METRICS}
-    return Outcome(plan, seed, values, [p for b in blocks for p in b.paths], interrupted)
+    steps = StepTimes.joined([b.steps for b in blocks if b.steps is not None])
+    return Outcome(plan, seed, values, [p for b in blocks for p in b.paths], interrupted, steps)

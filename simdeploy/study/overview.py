@@ -84,7 +84,7 @@ def goals_met(comparison: Comparison) -> Table:
     """One row per strategy, one column per goal: whether it is met, and in what share of the replications."""
     goals = comparison.scenario.goals
     header = ("strategy", *(f"[{i}]" for i in range(1, len(goals) + 1)))
-    rows = [(_marked(comparison, name), *map(_met, results)) for name, results in comparison.goals.items()]
+    rows = [(_marked(comparison, name), *map(goal_met, results)) for name, results in comparison.goals.items()]
     note = "\n".join(f"[{i}] {goal.text}" for i, goal in enumerate(goals, start=1))
     if any(result.met is None for results in comparison.goals.values() for result in results):
         note += "\n? too few replications to tell: a p95 takes 72, a p99 takes 368"
@@ -96,7 +96,7 @@ def differences(comparison: Comparison) -> Table:
     wanted = dict.fromkeys(("downtime_s", *comparison.scenario.prefer))
     metrics = [m for m in wanted if any(_moves(comparison, n, m) for n in comparison.outcomes)][:3]
     rows = [
-        (_marked(comparison, name), *(_difference(comparison, name, m) for m in metrics))
+        (_marked(comparison, name), *(signed(comparison.difference(name, m), m) for m in metrics))
         for name in comparison.outcomes
         if name != comparison.baseline
     ]
@@ -149,7 +149,8 @@ def _marked(comparison: Comparison, name: str) -> str:
     return f"{'*' if name == comparison.recommended else '-' if comparison.dominated[name] else ' '} {name}"
 
 
-def _met(result: GoalResult) -> str:
+def goal_met(result: GoalResult) -> str:
+    """Whether a goal is met, and in what share of the replications its bound is kept; '?' where they cannot tell."""
     if result.met is None:
         return "?"
     share = f" {100 * result.probability:.3g} %" if result.probability is not None else ""
@@ -161,8 +162,8 @@ def _moves(comparison: Comparison, name: str, metric: str) -> bool:
     return difference is not None and difference.ci95 not in (None, (0.0, 0.0))
 
 
-def _difference(comparison: Comparison, name: str, metric: str) -> str:
-    difference = comparison.difference(name, metric)
+def signed(difference: statistics.Estimate | None, metric: str) -> str:
+    """A difference in *metric* with half its 95 % interval: '+3.5 ± 0.2 min'; a dash where it has none."""
     if difference is None or difference.ci95 is None:
         return "-"
     half = (difference.ci95[1] - difference.ci95[0]) / 2

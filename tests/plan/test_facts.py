@@ -8,8 +8,9 @@ import pytest
 
 from simdeploy.environment.durations import fixed
 from simdeploy.environment.models import Environment
+from simdeploy.errors import PlanError
 from simdeploy.plan.measurement import measure
-from simdeploy.plan.plan import Plan, Start
+from simdeploy.plan.plan import Crash, Plan, Start
 from simdeploy.plan.steps import Step
 from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.scenario import Upgrade
@@ -270,6 +271,35 @@ def test_a_machine_is_paid_for_until_its_instance_is_removed():
     removal = wait("last", 1800.0, end=(("remove", "web@w0"),))
 
     assert 1.5 == found(farm(2, 100.0, 50.0), removal, horizon_s=3600.0)["machine_hours"]
+
+
+def test_a_machine_that_died_for_good_costs_nothing_and_one_that_comes_back_does():
+    env = environment(50.0, ["a", "b", "shared", "bare"], web={"on": ["a", "b", "shared"], "capacity_per_s": 100.0}, mid={"on": ["shared"]})
+
+    def hours(machine: str, for_s: float | None, *steps: Step) -> float:
+        """Over an hour, dead from 900 s on."""
+        plan = Plan(environment=env, steps=steps, horizon_s=3600.0, crashes=(Crash(machine=machine, at_s=900.0, for_s=for_s),))
+        simulated = found(env, *steps, horizon_s=3600.0, crashes=plan.crashes)["machine_hours"]
+        assert simulated == measure(plan, trace(plan)).values["machine_hours"]  # from the trace alone too
+        return simulated
+
+    assert [3.25] * 3 == [hours(machine, None) for machine in ("a", "shared", "bare")]
+    assert [4.0] * 3 == [hours(machine, 60.0) for machine in ("a", "shared", "bare")]
+    # given back at 1,800 s: there is nothing left to save
+    assert 3.25 == hours("a", None, wait("last", 1800.0, end=(("remove", "web@a"),)))
+    assert 3.5 == hours("a", 60.0, wait("last", 1800.0, end=(("remove", "web@a"),)))
+
+
+def test_a_spare_is_paid_for_whatever_is_on_it():
+    env = farm(3, 100.0, 50.0)
+    begun = wait("first", 900.0, end=(("out", "web@w2"),))
+
+    def hours(**start: Any) -> float:
+        return found(env, begun, horizon_s=3600.0, start=Start(absent=("web@w2",), **start))["machine_hours"]
+
+    assert (2.75, 3.0) == (hours(), hours(spares=("w2",)))
+    with pytest.raises(PlanError, match="the start state has the spare 'w9', which is no machine; there are w0"):
+        hours(spares=("w9",))
 
 
 # demand --------------------------------------------------------------------------------------------------------------

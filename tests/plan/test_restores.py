@@ -200,7 +200,7 @@ def test_a_restore_s_new_timeline_adds_exposure_where_a_log_segment_is_lost_to_i
 
 
 def replayed(copies, *events, **more):
-    return history(copies, *events, **more).replay_s
+    return history(copies, *events, **more).replay()[0]
 
 
 def test_the_log_is_replayed_from_the_newest_backup_to_where_the_archive_ends():
@@ -224,6 +224,23 @@ def test_a_delayed_standby_replays_its_delay_and_after_a_corruption_what_came_be
     assert 600 == replayed(late, restored(2000, 1500))
     assert 595 == replayed((standby(5.0, delay_s=600.0),), restored(2000, 1500))  # what it lags behind never arrives
     assert 1400 - (1500 - 600) == replayed(late, restored(2000, 1500, until_s=1400))
+
+
+@pytest.mark.parametrize(
+    ("copies", "stopped_s", "until_s", "log_s", "is_read_back"),
+    [
+        ((archive(300.0, 10.0), standby(400.0)), 1515, math.inf, 385, False),  # from 1115 to 1500
+        ((backups(), archive(300.0, 10.0), standby(400.0, delay_s=900.0)), 1515, math.inf, 885, False),  # from 615, where it is
+        ((backups(), archive(300.0, 10.0), standby(5.0)), 1515, math.inf, 0, False),  # it holds more than the archive
+        ((backups(), standby(600.0)), 1515, math.inf, 0, True),  # the dump of 1000 is newer
+        ((backups(), archive(300.0, 10.0), standby(5.0)), 1515, 1400, 400, True),  # it has what is wrong: from 1000 to 1400
+        ((standby(5.0),), 1515, 1400, 0, False),  # nothing is left
+    ],
+)
+def test_a_standby_needs_from_others_only_what_it_does_not_hold_itself(copies, stopped_s, until_s, log_s, is_read_back):
+    told = history(copies, restored(2000, stopped_s, until_s=until_s))
+
+    assert (pytest.approx(log_s), is_read_back) == told.replay(onto=0)
 
 
 def test_where_every_backup_is_lost_the_log_of_a_whole_cycle_is_replayed():
@@ -382,6 +399,16 @@ def courses(draw, restores=2):
     return events
 
 
+@st.composite
+def ends(draw):
+    """How a run of 400 s ends: well, or with data gone since a moment, and what was wanted of them."""
+    if draw(st.booleans()):
+        return []
+    stopped = draw(st.integers(300, 400))
+    wanted = draw(st.sampled_from([math.inf, stopped - draw(st.integers(0, 120))]))
+    return [StoreEvent(400.0, "lost", 0, stopped, draw(st.sets(st.sampled_from([0, 1, 2, 7, 8]))), wanted)]
+
+
 @settings(deadline=None, max_examples=150)
 @given(SOME_COPIES, courses(), PHASES, st.integers(0, 2), KEPT)
 def test_what_could_be_recovered_is_what_a_list_of_all_copies_gives(copies, events, phases, following, kept):
@@ -392,6 +419,15 @@ def test_what_could_be_recovered_is_what_a_list_of_all_copies_gives(copies, even
     assert [e.dated_s for e in listed.restores] == [stopped for _, stopped in told.losses]
     assert listed.reached == pytest.approx([until for until, _ in told.losses])
     assert [listed.recoverable(t) for t in grid] == pytest.approx([told.recoverable(t, t) for t in grid])
+
+
+@settings(deadline=None, max_examples=100)
+@given(SOME_COPIES, courses(restores=1), ends().filter(bool), PHASES, st.integers(0, 2), KEPT)
+def test_what_never_comes_back_has_lost_what_a_restore_at_the_end_would_have(copies, events, end, phases, following, kept):
+    restore = [dead(399.9, *end[0].who), restored(400.0, end[0].dated_s, until_s=end[0].until_s)]
+    without, answered = (History(Store(copies=copies), events + e, site(copies, following, kept), phases) for e in (end, restore))
+
+    assert answered.losses == without.losses
 
 
 @settings(deadline=None, max_examples=40)
@@ -412,8 +448,9 @@ def test_the_largest_and_the_added_exposure_are_those_of_a_fine_grid(copies, eve
 
 
 @settings(deadline=None, max_examples=200)
-@given(SOME_COPIES, SOME_COPIES, courses(restores=1), PHASES, st.integers(0, 2), KEPT)
-def test_more_protection_never_loses_more_with_the_same_luck(copies, more, events, phases, following, kept):
+@given(SOME_COPIES, SOME_COPIES, courses(restores=1), ends(), PHASES, st.integers(0, 2), KEPT)
+def test_more_protection_never_loses_more_with_the_same_luck(copies, more, events, end, phases, following, kept):
+    events = [e for e in events if not (end and e.kind == "restored")] + end  # one loss: a second one may meet other copies
     few, many = (found(c, events, 400.0, phases, following, kept) for c in (copies, more + copies))
 
     assert many.data_loss_s <= few.data_loss_s

@@ -81,6 +81,8 @@ def one(plan):
 def test_the_loss_of_a_zone_with_a_standby_elsewhere_gives_the_founding_numbers(recoveries):
     wanted = json.loads((PLANS / "zone-lost-standby.json").read_text())["metrics"]
     assert "success" == wanted.pop("outcome")
+    # there three lost instances count to the end; here new ones have taken the place of web1 and mid1, and none that of sql1
+    wanted["out_at_end"] -= 2
 
     found = one(recoveries("{lose: zone}", more="horizon: 1640 s")["as-it-is"])
 
@@ -122,7 +124,7 @@ def test_the_lost_half_of_a_store_is_filled_anew_when_all_is_validated(recoverie
 
     assert (1640, 1640 + 600 + 60 + 900 + 30) == (found["rto_s"], found["makespan_s"])
     assert ("sql@sql2", 0.5) == next(s.slow[0] for s in plan.steps if s.action == "seed")
-    assert 2 == found["out_at_end"] - 1  # web1, mid1 and sql1 stay dead
+    assert 0 == found["out_at_end"]  # a new one has taken the place of web1, mid1 and sql1
 
 
 def test_a_replacement_stands_in_a_zone_that_is_left(recoveries):
@@ -158,7 +160,7 @@ def test_a_quorum_that_lost_its_majority_takes_new_members_for_the_lost_ones(rec
 
     # with hands for two machines mid1 and mid3 come first, and web1 waits for the second of three members
     assert 720 + 600 + 140 == pytest.approx(found["downtime_s"])
-    assert 1 + 1 == found["out_at_end"]  # of the dead, web1 and sql1; mid1 and mid3 are no members any more
+    assert 1 == found["out_at_end"]  # sql1, whose place nothing takes
     assert found["capacity_end"] == pytest.approx(500 / 3)
 
 
@@ -169,7 +171,7 @@ def test_spares_go_to_the_stores_first_and_need_no_allocation(recoveries):
 
     # the store is there 600 s earlier, at 720 + 690; the machines of its callers are installed by then
     assert 720 + 600 + 120 + 40 == pytest.approx(spared["downtime_s"]) and 600 > none["downtime_s"] - spared["downtime_s"]
-    assert "sql@sql1-new" in plans["one"].start.out
+    assert ("sql1-new",) == plans["one"].start.spares
 
 
 def test_the_installs_that_fail_leave_a_box_out_and_keep_nothing_else(recoveries):
@@ -237,3 +239,28 @@ def test_more_hands_and_more_spares_are_never_slower_and_no_copy_more_loses_data
         assert (found["many"]["data_loss_s"] <= found["few"]["data_loss_s"]).all()
         assert (found["spared"]["rto_s"] <= found["few"]["rto_s"]).all()
         assert (found["few"]["success"] == 1).all()
+
+
+FAILING = {
+    "allocate: {duration: 600 s}": "allocate: {duration: 600 s, p_fail: 20 %}",
+    "actions: {install: {duration: 60 s}, start: {duration: 30 s}}\n    store:": "actions: {install: {duration: 60 s, p_fail: 20 %}, start: {duration: 30 s, p_fail: 20 %}, "
+    "restore: {duration: 1 s, p_fail: 30 %}, promote: {duration: 9 s, p_fail: 50 %}}\n    store:",
+}
+
+
+def test_one_more_copy_never_loses_more_although_half_of_the_steps_fail(recoveries):
+    """Random copies, disruptions and failovers under the same luck: the law holds in each run, so there is no band."""
+    luck, lost = np.random.default_rng(5), 0
+    others = ["{kind: backup, every: 6 h, takes: 10 min, zone: b}", "{kind: log_archive, closes_every: 5 min, ships_in: 10 s}"]
+    others += ["{kind: standby}", "{kind: standby, lag: 9 s, delay: 1 h}"]
+    for _ in range(12):
+        lose = luck.choice(["{lose: everything}", "{lose: zone, which: a}", "{lose: machine, which: sql1}"])
+        few = [BACKUP, *(c for c in others if luck.random() < 0.4)]
+        many = [*few, str(luck.choice(others))]
+        change = FAILING | ({"failover: automatic": "failover: manual"} if luck.random() < 0.5 else {})
+        plans = recoveries(lose, f"{{few: {{copies: [{', '.join(few)}]}}, many: {{copies: [{', '.join(many)}]}}}}", change=change)
+        found = {name: run(plan, 30) for name, plan in plans.items()}
+
+        assert (found["many"]["data_loss_s"] <= found["few"]["data_loss_s"] + 1e-6).all(), (lose, many)
+        lost += ((found["few"]["success"] == 0) & (found["few"]["data_loss_s"] > 0)).sum()
+    assert lost > 100  # of 360 runs

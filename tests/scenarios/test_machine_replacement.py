@@ -79,14 +79,20 @@ PENCIL: dict[str, tuple[str, dict[str, float]]] = {
         "services: [web]\nstrategies: {s: {spares: 1}}",
         {"makespan_s": 240 + 840, "capacity_min": 100, "machine_hours": (HOURS + 2 * 7200 + 2 * 240) / 3600},
     ),
+    # both are paid for from the start, the old boxes until they are released
+    "two spares": (
+        "services: [web]\nstrategies: {s: {spares: 2}}",
+        {"makespan_s": 2 * 240, "machine_hours": (HOURS + 240 + 480 + 2 * 7200) / 3600},
+    ),
     # one box carries 60 of 90 req/s for 840 s, twice; nobody pays for it in the 600 s of its allocation
     "in place": (
         "services: [web]\nstrategies: {s: {way: in_place}}",
         {"makespan_s": 1680, "failed_requests": 1680 * 30, "capacity_min": 60, "machine_hours": (HOURS + 2 * 7200 - 2 * 600) / 3600},
     ),
+    # all five spares are paid for from the start to the horizon, the old boxes until they are released
     "in place, spares": (
         "services: [web]\nstrategies: {s: {way: in_place, spares: 5, batches: all}}",
-        {"makespan_s": 240, "downtime_s": 240, "failed_requests": 240 * 90, "machine_hours": (HOURS + 2 * 7200) / 3600},
+        {"makespan_s": 240, "downtime_s": 240, "failed_requests": 240 * 90, "machine_hours": (HOURS + 2 * 100 + 5 * 7200) / 3600},
     ),
     # each seed slows the primary to 80 req/s for 1,000 s; only the primary's lane hands over, for 8 s with nobody
     "the store, its primary last": (
@@ -284,7 +290,8 @@ def test_a_replacement_replaces_what_it_names_and_touches_nothing_else(scenario)
     new = set(plan.start.absent)
     assert {ABSENT} == {state.mode(index[i]) for i in old}
     assert {SERVING} == {state.mode(index[i]) for i in plan.environment.instances if i not in old}
-    assert len(new) == len(old) and len(scenario.chosen) == len(plan.environment.machines) - len(scenario.environment.machines)
+    idle = max(0, scenario.strategies["s"].spares - len(scenario.chosen))
+    assert len(new) == len(old) and len(scenario.chosen) + idle == len(plan.environment.machines) - len(scenario.environment.machines)
     for step in plan.steps:
         touched = {str(e[1]) for e in (*step.begin, *step.end) if e[0] != "lead"} | ({step.target} & set(plan.environment.instances))
         assert touched <= old | new or step.action == "hand_over", step.id

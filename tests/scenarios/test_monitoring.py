@@ -31,7 +31,7 @@ services:
   mon:
     role: monitoring
     on: {monitors}
-    observes: [web]
+    observes: {observes}
     accepts: {accepts}
     actions: {{{leaving}install: {{duration: 100 s}}, start: {{duration: 20 s}}}}
 """
@@ -43,8 +43,11 @@ LEAVING = "drain: {duration: 5 s}, switch: {duration: 5 s}, "
 def forecast(tmp_path: pathlib.Path) -> Forecast:
     """Strategy -> the means of all metrics, of the scenario text below its environment."""
 
-    def means(scenario: str, monitors: str = "[mon1]", accepts: str = CHECKS, leaving: str = "") -> Mapping[str, Figures]:
-        (tmp_path / "environment.yaml").write_text(ENVIRONMENT.format(monitors=monitors, accepts=accepts, leaving=leaving))
+    def means(
+        scenario: str, monitors: str = "[mon1]", accepts: str = CHECKS, leaving: str = "", observes: str = "[web]"
+    ) -> Mapping[str, Figures]:
+        environment = ENVIRONMENT.format(monitors=monitors, accepts=accepts, leaving=leaving, observes=observes)
+        (tmp_path / "environment.yaml").write_text(environment)
         (tmp_path / "upgrade.yaml").write_text(f"scenario: upgrade\nenvironment: environment.yaml\n{scenario}")
         found = simulate_all(build_plans(load_scenario(tmp_path / "upgrade.yaml")), replications=2, seed=1)
         return {name: {metric: float(of_runs.mean()) for metric, of_runs in one.values.items()} for name, one in found.items()}
@@ -166,7 +169,7 @@ def test_a_monitor_that_is_replaced_needs_a_way_out(forecast, way):
 def test_a_monitor_that_the_migration_of_its_own_store_stops_needs_a_way_out(tmp_path):
     """The migration begins when all writers have left, so each must have a step by which it leaves."""
     own = "    calls: {db: 1}\n  db: {role: datastore, on: [mon2], actions: {migrate: {duration: 9 s}}}\n"
-    (tmp_path / "environment.yaml").write_text(ENVIRONMENT.format(monitors="[mon1]", accepts="{}", leaving="") + own)
+    (tmp_path / "environment.yaml").write_text(ENVIRONMENT.format(monitors="[mon1]", accepts="{}", leaving="", observes="[web]") + own)
     (tmp_path / "upgrade.yaml").write_text(
         'scenario: upgrade\nenvironment: environment.yaml\nto: {mon: "2", db: "2"}\nstrategies: {s: {}}\n'
     )
@@ -201,6 +204,32 @@ def test_a_bad_release_is_found_by_who_has_checks_for_it(forecast):
         "end": {"rolled_back": 1, "makespan_s": 250 + 120 + 120},
     }
     assert wanted == figures(forecast(BAD), wanted)
+
+
+ITSELF = """
+to: {web: "2", mon: "2"}
+release: {p_bad: 100 %, error_share: 50 %}
+checks: {errors: {of: monitoring}, look: {of: new}}
+strategies:
+  seen: {order: [mon, web], checkpoints: [{after: tier, checks: [errors]}], services: {web: {batches: 1}}}
+  looked-at: {order: [mon, web], checkpoints: [{after: tier, checks: [look]}], services: {web: {batches: 1}}}
+"""
+
+
+def test_a_monitor_is_no_judge_of_itself(forecast):
+    """The new monitor serves at 120 s and is as bad as all that is new: a look at what is new finds it, its own checks do not."""
+    wanted = {
+        "seen": {"rolled_back": 1, "bad_release_requests": 90 * 0.5 * (60 + 60)},  # one web box alone: before the look, and on the way back
+        "looked-at": {"rolled_back": 1, "bad_release_requests": 0},
+    }
+    assert wanted == figures(forecast(ITSELF, observes="[web, mon]"), wanted)
+
+
+def test_a_check_by_monitoring_of_monitoring_alone_is_a_fault(forecast):
+    with pytest.raises(FileError) as caught:
+        forecast(ITSELF.replace('web: "2", ', "").replace("[mon, web]", "[mon]"))
+
+    assert "no monitor observes any of mon, which get new versions, and of itself none is a judge" in str(caught.value)
 
 
 MIXED = """

@@ -169,3 +169,11 @@ def test_what_cannot_be_meant_is_refused_with_its_place(procedures, strategies, 
     assert 1 == len(error.value.faults), str(error.value)
     fault = error.value.faults[0]
     assert fault.file.endswith("it.yaml") and fault.line >= 3 and (fault.column > 1 or says == "wait for each other")
+
+
+def test_each_of_two_equal_mistakes_has_its_own_place(procedures):
+    with pytest.raises(FileError, match="is to crash and is no machine") as error:
+        procedures(steps("{do: a}"), "crashes:\n  - {machine: web3, at: 0 s}\n  - {machine: web3, at: 5 s}")
+
+    first, second = error.value.faults
+    assert (first.line + 1, first.message) == (second.line, second.message)

@@ -264,3 +264,102 @@ def test_a_copy_is_kept_somewhere_that_exists(kept, says):
 
     [problem] = error.value.problems
     assert (("services", "sql", "store", "copies", 0, *kept), says) == (problem.path, problem.message)
+
+
+def failing(crashes=(), at="restore", env=None, **fields):
+    """The recovery above, whose step *at* fails for certain."""
+    steps = [s.model_copy(update={"p_fail": 1.0}) if s.id == f"restore/sql/{at}" else s for s in fields.pop("steps", recovery())]
+    return Plan(environment=env or shop(DUMP, SEGMENTS), crashes=crashes, steps=tuple(steps), **fields)
+
+
+def lost_by(plan):
+    values = run(plan)
+    return values["data_loss_s"][0], values["lost_writes"][0]
+
+
+@pytest.mark.parametrize("machines", [("a",), ("a", "b")])
+@pytest.mark.parametrize("at", ["restore", "replay", "serve"])
+def test_a_restore_that_fails_leaves_the_loss_that_it_would_have_come_to(machines, at):
+    """With a standby on b: 5 s where b lives; else as of the archive. What comes after a restore adds nothing to it."""
+    plan = Plan(environment=shop(DUMP, SEGMENTS, STANDBY), crashes=lost(1000, *machines), steps=recovery())
+
+    whole, broken = lost_by(plan), lost_by(failing(plan.crashes, at, plan.environment))
+
+    assert whole == broken
+    assert 0 < whole[0] == pytest.approx(whole[1] / 10)
+    assert machines == ("a", "b") or whole[0] == 5
+
+
+@pytest.mark.parametrize("for_s", [500.0, 100_000.0])
+def test_a_machine_that_comes_back_with_its_disk_has_lost_nothing_however_late(for_s):
+    crash = Crash(machine="a", at_s=1000, for_s=for_s)
+
+    assert (0, 0) == lost_by(failing((crash,), horizon_s=4000.0))
+
+
+def test_a_store_without_any_copy_that_never_comes_back_has_no_bound_on_its_loss():
+    assert (math.inf, math.inf) == lost_by(failing(lost(1000, "a"), env=shop(DUMP | {"on": "a"})))
+    assert (math.inf, math.inf) == lost_by(Plan(environment=shop(), crashes=lost(1000, "a"), steps=(Step(id="x"),), horizon_s=2000.0))
+
+
+def test_a_copy_on_a_machine_that_comes_back_counts_for_a_store_that_does_not():
+    env = shop(DUMP | {"every": 100_000.0, "takes": 0.0, "begins_at": 0.0, "on": "b"})
+    gone, back = (lost_by(failing((*lost(1000, "a"), Crash(machine="b", at_s=1000, for_s=x)), env=env)) for x in (None, 9000.0))
+
+    assert ((math.inf, math.inf), (1000, 10_000)) == (gone, back)
+
+
+def test_what_is_wrong_and_never_left_out_is_lost_with_all_since_then():
+    """Corrupted at 400 s and stopped at 1,000 s; the standby with an hour's delay still had what was before."""
+    whole, broken = (
+        corrupted(3600.0),
+        failing(steps=corrupted(3600.0).steps, env=corrupted(3600.0).environment, corruptions=corrupted(1.0).corruptions),
+    )
+
+    assert (600, 6000) == lost_by(whole) == lost_by(broken)
+
+
+def test_what_is_wrong_in_a_store_that_serves_on_is_lost_up_to_the_end():
+    plan = Plan(
+        environment=corrupted(3600.0).environment,
+        corruptions=(Corruption(store="sql", at_s=400.0),),
+        steps=(Step(id="x"),),
+        horizon_s=2000.0,
+    )
+
+    assert (1600, 16_000) == lost_by(plan)
+
+
+def test_a_primary_that_was_taken_out_before_its_machine_died_stopped_then():
+    out = Step(id="out", begin=(("out", "sql@a"),), duration=fixed(500.0))
+    env = shop(DUMP | {"every": 100_000.0, "takes": 0.0, "begins_at": 0.0})
+    for at in ("restore", ""):  # whether it comes back or not
+        assert (0, 0) == lost_by(failing(lost(300, "a"), at, env, steps=recovery(out)))
+
+
+def test_a_primary_whose_machine_is_given_back_is_gone():
+    """It is removed at 700 s, and the dump of midnight is what is left; the restore comes later or fails."""
+    away = (Step(id="wait", duration=fixed(700.0)), Step(id="away", needs=("wait",), begin=(("remove", "sql@a"),)))
+    env = shop(DUMP | {"every": 100_000.0, "takes": 0.0, "begins_at": 0.0})
+
+    assert [(700, 7000)] * 2 == [lost_by(failing(at=at, env=env, steps=recovery(*away))) for at in ("restore", "")]
+
+
+def test_a_split_store_is_gone_when_everybody_is():
+    env = shop(DUMP | {"every": 100_000.0, "takes": 0.0, "begins_at": 0.0})
+    split = (Step(id="split", begin=(("split", "sql"),), duration=fixed(10.0)),)
+    one, both = (
+        lost_by(Plan(environment=env, crashes=crashes, steps=split, horizon_s=2000.0))
+        for crashes in (lost(600, "a"), (*lost(600, "a"), *lost(900, "b")))
+    )
+
+    assert ((0, 0), (900, 9000)) == (one, both)
+
+
+@pytest.mark.parametrize("plan", [failing(lost(1000, "a", "b")), failing((Crash(machine="a", at_s=1000, for_s=9000.0),))])
+def test_the_trace_tells_who_never_returns(plan):
+    engine = Engine(plan)
+
+    measured = measure(plan, trace(plan), Draws(plan, 0, 0, 1, engine.names).phases(0)).values
+
+    assert lost_by(plan) == pytest.approx((measured["data_loss_s"], measured["lost_writes"]))

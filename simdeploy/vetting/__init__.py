@@ -1,0 +1,1 @@
+"""Vetting: what holds of a plan for every timing, with no clock, no chance and no sampling."""

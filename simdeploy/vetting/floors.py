@@ -1,0 +1,394 @@
+"""The least that each service can serve, however long steps take: its worst simultaneous outage.
+
+All capacities here are in requests of the service's own per second; `capacity.py` brings them to the front door.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from simdeploy.environment.models import Service
+from simdeploy.plan.steps import Judge
+from simdeploy.vetting.closure import below, heaviest
+from simdeploy.vetting.leads import reigns
+from simdeploy.vetting.section import ABSENT, Life, Section, Spell
+from simdeploy.vetting.shape import Event
+
+Chain = list[tuple[Event | None, float]]
+"""(event, what counts from then on); the first from the start."""
+Part = tuple[Life, list[float]]
+"""A life and what each that lives it counts in each of its spells."""
+LEADING = ("leader_elected", "datastore")
+
+
+class Low(NamedTuple):
+    """The least capacity and a state that has it."""
+
+    per_s: float
+    state: frozenset[Event]
+
+
+class Without(NamedTuple):
+    """What is lost beside what the plan takes, and whether steps fail as far as the plan tolerates it."""
+
+    lost: frozenset[int] = frozenset()
+    failing: bool = False
+    declared: bool = True
+    """False: short locks and moves of a lead that the plan declares are left out."""
+
+
+NOTHING = Without()
+
+
+class Floors:
+    """The floors of the services of one section."""
+
+    def __init__(self, section: Section, alike: dict[object, Low] | None = None) -> None:
+        self.section = section
+        self._alike = {} if alike is None else alike
+        """Floors of balanced services by the lives of their instances, which sections of one plan may share."""
+        self.shape = section.shape
+        opens = section.service_events("open", "") if not section.plan.start.live else []
+        self.forced = [event for event, _ in opens[:1]]
+        """Before the doors open there is no demand to be carried."""
+        self.never_opens = not section.plan.start.live and not opens
+        self._known: dict[tuple[str, str | None, Without], Low] = {}
+
+    @cached_property
+    def pools(self) -> dict[tuple[str, str | None], list[Life]]:
+        """(service, cell or None) -> the lives of who shares its requests."""
+        env, found = self.section.env, dict[tuple[str, str | None], list[Life]]()
+        for name in env.services:
+            for cell in [*env.cells] if name in env.pinned else [None]:
+                found[name, cell] = []
+        for life in self.section.lives:
+            machine = env.instances[self.shape.instances[life.name]][1]
+            found[life.service, env.cell_of.get(machine) if life.service in env.pinned else None].append(life)
+        return found
+
+    def floor(self, service: str, cell: str | None, given: Without = NOTHING) -> Low:
+        """The least that the instances of *service* (in *cell*) serve in any reachable state."""
+        key = (service, cell, given)
+        if key not in self._known:
+            spec = self.section.env.services[service]
+            if spec.role in LEADING or (spec.role == "quorum" and spec.serves == "leader"):
+                low = self._led(service, spec, given)
+            else:
+                lives = self.pools[service, cell]
+                same = (given, self.section.part, *self.forced, *map(id, lives))
+                if same not in self._alike:
+                    self._alike[same] = self._shared(spec, lives, given)
+                low = self._alike[same]
+            self._known[key] = low
+        return self._known[key]
+
+    def _shared(self, spec: Service, lives: list[Life], given: Without) -> Low:
+        """Of a service whose serving instances all count."""
+        if spec.role == "quorum" and (lost := self._majority(lives, given)).per_s <= 0:
+            return Low(0.0, lost.state)
+        if spec.balancing == "even":
+            return self._even(spec, lives, given)
+        whole, weights = self._lacking(lives, given)
+        state = heaviest(self.shape.just_before, weights, self.forced)
+        serving = max(0.0, whole - sum(w for e, w in weights.items() if e in state))
+        return Low(_served(spec, 0.0 if serving < 1e-9 else serving), frozenset(state))
+
+    def together(self, pools: Sequence[tuple[str, str | None]], given: Without = NOTHING) -> Low:
+        """The least that these pools of balanced services serve together, each by its visits, in any one reachable state."""
+        env, whole, weights = self.section.env, 0.0, dict[Event, float]()
+        for service, cell in pools:
+            stated = env.services[service].capacity_per_s
+            rate = (env.demand.peak_per_s if stated is None else stated) / env.visits[service]
+            serving, lacking = self._lacking(self.pools[service, cell], given)
+            whole += rate * serving
+            for event, weight in lacking.items():
+                _add(weights, event, rate * weight)
+        state = heaviest(self.shape.just_before, weights, self.forced)
+        return Low(max(0.0, whole - sum(w for e, w in weights.items() if e in state)), frozenset(state))
+
+    def _lacking(self, lives: list[Life], given: Without) -> tuple[float, dict[Event, float]]:
+        """(instances that serve at the start, how many fewer from each event on), slowed ones by what is left of them."""
+        weights: dict[Event, float] = {}
+        parts: list[Part] = []
+        most = 1.0
+        for life in lives:
+            shares = [s.share if given.declared or s.share or not s.serves else 1.0 for s in life.spells]
+            parts.append((life, shares))
+            most = max([most, *(s.condition.weight for s in life.spells if s.serves)])
+            count = sum(i not in given.lost for i in life.like)
+            for slowing in life.slowings:
+                if given.declared or slowing.left > 0:
+                    _add(weights, slowing.since, count * (1 - slowing.left))
+                    _add(weights, slowing.until, -count * (1 - slowing.left))
+        whole = self._sum(parts, given, weights)
+        return whole / most, {event: weight / most for event, weight in weights.items()}
+
+    def _sum(self, parts: list[Part], given: Without, weights: dict[Event, float]) -> float:
+        """What the instances count at the start in all; *weights* take how much less they do from each event on."""
+        whole = 0.0
+        if not given.failing:
+            for life, values in parts:
+                count = sum(i not in given.lost for i in life.like)
+                whole += count * values[0]
+                _weigh(weights, _chain(life, values), count, None)
+            return whole
+        releases = self._releases([life for life, _ in parts])
+        for unit in self._units(parts):
+            chain = self._merged(unit)
+            life = unit[0][0]
+            count = sum(i not in given.lost for i in life.like)
+            staying, speaks = releases[life.name]
+            for other, _ in unit[1:]:
+                staying, speaks = max(staying, releases[other.name][0]), {**speaks, **releases[other.name][1]}
+            whole += count * chain[0][1]
+            _weigh(weights, chain, count - min(count, staying), speaks)
+            _weigh(weights, chain, min(count, staying), {})
+        return whole
+
+    def _units(self, parts: list[Part]) -> list[list[Part]]:
+        """The parts whose instances fail together, since they share a lane: an old machine and the new one in its place."""
+        number = self.shape.units(self.section.part)
+        units: dict[int, list[Part]] = defaultdict(list)
+        for life, values in parts:
+            units[number[life.name]].append((life, values))
+        return list(units.values())
+
+    def _merged(self, unit: list[Part]) -> Chain:
+        """What a unit counts from each event of its lives on."""
+        level, first = self.shape.level, self.shape.first.tolist()
+        changes = [(e, v - before) for life, values in unit for (_, before), (e, v) in itertools.pairwise(_chain(life, values))]
+        now = sum(values[0] for _, values in unit)
+        chain: Chain = [(None, now)]
+        for event, change in sorted(changes, key=lambda c: (2 * level[first[(c[0] or 0) >> 1]] + (c[0] or 0) % 2, c[0] or 0)):
+            now += change
+            if chain[-1][0] == event:
+                chain[-1] = (event, now)
+            else:
+                chain.append((event, now))
+        return chain
+
+    def _even(self, spec: Service, lives: list[Life], given: Without) -> Low:
+        """Of a balancer that does not know who is slow, so that all get what the slowest can take: those that serve x its share."""
+        slow: list[tuple[float, Event, Event | None]] = [(1.0, -1, None)]
+        for life in [life for life in lives if not given.lost.issuperset(life.like)]:
+            slow += [(s.share, s.since, s.until) for s in life.spells if s.serves and s.share < 1 and s.since is not None]
+            slow += [(w.left, w.since, w.until) for w in life.slowings]
+        parts = [(life, [float(s.serves and s.condition.weight > 0) for s in life.spells]) for life in lives]
+        found = []
+        for left, since, until in slow:
+            if left > 0 or given.declared:
+                low = self._least(parts, given, [since] if since >= 0 else [], until)
+                found.append(Low(_served(spec, max(0.0, low.per_s) * left), low.state))
+        return min(found, key=lambda low: low.per_s)
+
+    def _standing(self, lives: list[Life], given: Without = NOTHING) -> Low:
+        """The least number of instances that serve at any speed."""
+        return self._least([(life, [float(s.serves) for s in life.spells]) for life in lives], given)
+
+    def _majority(self, lives: list[Life], given: Without) -> Low:
+        """The least that twice those that serve are more than the members that are there: without a majority 0 or less.
+
+        A member that is lost is still one.
+        """
+        margins = [(life, [2.0 * s.serves - (s.condition.mode != ABSENT) for s in life.spells]) for life in lives]
+        least = self._least(margins, given)
+        return Low(least.per_s - sum(i in given.lost for life in lives for i in life.like), least.state)
+
+    def _least(self, parts: list[Part], given: Without, within: Sequence[Event] = (), before: Event | None = None) -> Low:
+        """The least sum over (a life, what each that lives it counts in each of its spells), in any reachable state.
+
+        *within*: of the states that contain these events; *before*: and not this one.
+        """
+        weights: dict[Event, float] = {}
+        whole = self._sum(parts, given, weights)
+        if before is not None:
+            _add(weights, before, -2.0 * sum(map(abs, weights.values())) - 1.0)
+        state = heaviest(self.shape.just_before, weights, {*self.forced, *within})
+        return Low(whole - sum(w for e, w in weights.items() if e in state), frozenset(state))
+
+    def majority(self, service: str) -> Low:
+        """The least that twice the members of *service* that serve are more than those that are there."""
+        return self._majority([life for life in self.section.lives if life.service == service], NOTHING)
+
+    def standing(self, service: str, lost: frozenset[int] = frozenset()) -> Low:
+        """The least number of instances of *service* that serve at any speed, in any reachable state."""
+        return self._standing([life for life in self.section.lives if life.service == service], Without(lost))
+
+    def _led(self, service: str, spec: Service, given: Without) -> Low:
+        """Of a service of which the leader alone serves: nothing from when it is taken or its lead is moved."""
+        members = [life for life in self.section.lives if life.service == service]
+        capacity = math.inf if spec.capacity_per_s is None else spec.capacity_per_s
+        if spec.role == "quorum" and (lost := self._majority(members, given)).per_s <= 0:
+            return Low(0.0, lost.state)
+        if spec.elected_through is not None:
+            store = self.floor(spec.elected_through, None, given)
+            if store.per_s <= 0:
+                return Low(0.0, store.state)
+        worst = Low(capacity, frozenset())
+        for reign in reigns(self.section, service):
+            if self._is_past(reign.spell):
+                continue
+            if reign.leader is None:
+                if given.declared or reign.spell.since is None or reign.spell.until is None:
+                    return Low(0.0, self._at(reign.spell))
+                continue
+            if reign.leader in given.lost:
+                if spec.role == "datastore" and spec.failover == "manual":
+                    return Low(0.0, self._at(reign.spell))
+                others = self._standing(members, given)
+                if others.per_s < 1:
+                    return Low(0.0, others.state)
+                continue
+            life = self.section.life_of[reign.leader]
+            for spell in life.spells:
+                if not self.section.overlap(spell, reign.spell, same=True) or self._is_past(spell) or self._is_split(service, spell):
+                    continue
+                share = spell.share if given.declared or not spell.serves or spell.share > 0 else 1.0
+                worst = min(worst, Low(_times(capacity, share), self._at(spell, reign.spell)), key=lambda low: low.per_s)
+            for slowing in life.slowings:
+                if given.declared or slowing.left > 0:
+                    worst = min(
+                        worst, Low(_times(capacity, slowing.left), self._at(Spell(slowing.since, None, life.spells[0].condition, 0)))
+                    )
+        return worst
+
+    def _is_past(self, spell: Spell) -> bool:
+        """Whether a spell is over before there are users."""
+        return spell.until is not None and any(self.shape.precedes(spell.until, e, True) for e in self.forced)
+
+    def _is_split(self, service: str, spell: Spell) -> bool:
+        """Whether the store takes writes on its other side throughout a spell in which one side is away."""
+        precedes = self.shape.precedes
+        splits, joins = (self.section.service_events(verb, service) for verb in ("split", "join"))
+        begun = spell.since is not None and any(precedes(e, spell.since, True) for e, _ in splits)
+        return begun and spell.until is not None and all(precedes(spell.until, e, True) for e, _ in joins)
+
+    def _at(self, *spells: Spell) -> frozenset[Event]:
+        """The smallest state in which all *spells* have begun."""
+        return frozenset(below(self.shape.just_before, [*self.forced, *(s.since for s in spells if s.since is not None)]))
+
+    def failed(self, service: str, state: Collection[Event]) -> list[tuple[int, int]]:
+        """(instance, step) for each instance of *service* that, with the failures that are tolerated, stays out in *state*."""
+        lives = [life for life in self.section.lives if life.service == service]
+        releases = self._releases(lives)
+        found: list[tuple[int, int]] = []
+        for unit in self._units([(life, []) for life in lives]):
+            for life, _ in unit if len(unit) == 1 else ():
+                past = [s for s in life.spells if s.since is None or s.since in state]
+                given = past[-1].since
+                if given is None or not past[-1].serves or past[-2].serves:
+                    continue
+                staying, speaks = releases[life.name]
+                spoken = speaks.get(given) in state
+                failing = life.like[: staying if spoken else None]
+                found += [(i, next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given)) for i in failing]
+        return found
+
+    def _releases(self, lives: Collection[Life]) -> dict[int, tuple[int, Mapping[Event, Event | None]]]:
+        """Of each life: how many of it may stay out for good, and from which event on the others are known not to have failed.
+
+        A batch's judge tolerates so many failures; until it has spoken any of the batch may have failed. What no judge
+        watches may fail unnoticed, unless its failure is fatal.
+        """
+        budgets: dict[object, int] = {}
+        found: dict[int, tuple[int, Mapping[Event, Event | None]]] = {}
+        for life in lives:
+            staying, speaks = 0, dict[Event, Event | None]()
+            events = {s.since for s in life.spells if s.since is not None}
+            if events and all(e >> 1 in self._must_succeed for e in events):
+                found[life.name] = (0, {e: e for e in events})
+                continue
+            judges = {self.shape.judge_of.get(e >> 1) for e in events} - {None}
+            for event in events:
+                if event >> 1 in self._must_succeed:
+                    speaks[event] = event
+                    continue
+                judge = self.shape.judge_of.get(event >> 1)
+                fatal = self.shape.step_of[event >> 1].fatal
+                speaks[event] = event if fatal and judge is None else None if judge is None else 2 * judge + 1
+            for judge in judges:
+                spec = self.shape.step_of[judge].judge if judge is not None else None
+                if spec is None:
+                    continue
+                budget = spec.of if spec.of in ("carried", "plan") else judge
+                left = budgets.setdefault(budget, _tolerated(spec))
+                staying = max(staying, min(left, len(life.like)))
+            for judge in judges:
+                spec = self.shape.step_of[judge].judge if judge is not None else None
+                if spec is not None:
+                    budgets[spec.of if spec.of in ("carried", "plan") else judge] -= staying
+            found[life.name] = (staying, speaks)
+        return found
+
+    @cached_property
+    def _must_succeed(self) -> set[int]:
+        """The classes of what must have succeeded when the doors open."""
+        found, todo = set[int](), [e >> 1 for e in self.forced]
+        while todo:
+            for name in self.shape.step_of[todo.pop()].needs:
+                c = self.shape.cls[self.shape.position[name]]
+                if c not in found:
+                    found.add(c)
+                    todo.append(c)
+        return found
+
+
+def _tolerated(judge: Judge) -> int:
+    """How many failures a judge lets pass: the most that are not strictly more than its limit."""
+    if judge.of == "all_of_batch":
+        return judge.size - 1
+    if judge.limit is None:
+        return 1 << 30
+    return math.floor(judge.limit) if judge.unit == "count" else math.floor(judge.limit * judge.size / 100 + 1e-9)
+
+
+def _chain(life: Life, values: list[float]) -> Chain:
+    """What a life counts from each of its events on."""
+    return [(spell.since, value) for spell, value in zip(life.spells, values, strict=True)]
+
+
+def _weigh(weights: dict[Event, float], chain: Chain, count: int, speaks: Mapping[Event, Event | None] | None) -> None:
+    """Add how much less *count* of the same *chain* count from each event on than at the start.
+
+    With *speaks* each may fail wherever it has come to, and then lacks what it lacked there, until a judge has spoken of it.
+    """
+    if speaks is None:
+        for (_, before), (event, value) in itertools.pairwise(chain):
+            assert event is not None
+            _add(weights, event, count * (before - value))
+        return
+    lacking = most = 0.0
+    judge: Event | None = None
+    for event, value in chain[1:]:
+        assert event is not None
+        known = speaks.get(event)
+        if judge is not None and judge not in (known, event):
+            _add(weights, judge, count * (lacking - most))
+            most = lacking
+        lacking, judge = chain[0][1] - value, known
+        if lacking > most:
+            _add(weights, event, count * (lacking - most))
+            most = lacking
+    if judge is not None:
+        _add(weights, judge, count * (lacking - most))
+
+
+def _add(weights: dict[Event, float], event: Event, weight: float) -> None:
+    if weight:
+        weights[event] = weights.get(event, 0.0) + weight
+
+
+def _served(spec: Service, instances: float) -> float:
+    """What so many instances serve; without a stated capacity they do not limit while there are any."""
+    if spec.capacity_per_s is None:
+        return math.inf if instances > 0 else 0.0
+    return spec.capacity_per_s * instances
+
+
+def _times(capacity: float, share: float) -> float:
+    return capacity * share if share else 0.0

@@ -1,0 +1,330 @@
+"""The order of a plan's steps with like steps merged, so that a proof about ten thousand machines looks at a few hundred classes.
+
+Steps are alike when nothing that vetting looks at tells them apart: what they do, to like instances, before and after like
+steps (an equitable partition of the DAG, found by refining colours as Weisfeiler and Leman do). A linear program over the
+order has then a best solution that treats like steps alike (Grohe, Kersting, Mladenov and Selman 2014), and the questions
+asked here are linear programs: so nothing is lost by merging.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from simdeploy.plan.plan import GUARDS, Plan
+from simdeploy.plan.progress import order
+from simdeploy.plan.steps import Step
+
+Hashes = NDArray[np.uint64]
+BEGIN, END = 0, 1
+Event = int
+"""2 x class (+ 1): the begin (the end) of the steps of a class."""
+
+
+class Touch(NamedTuple):
+    """One way in which a step acts on an instance."""
+
+    step: int
+    when: int
+    """BEGIN or END; of what a step slows, BEGIN."""
+    verb: str
+    """Of an effect; `slow` of what a step slows."""
+    value: Any
+
+
+class Shape:
+    """A plan's steps by class: of each class its members, what comes before it, and what surely does."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.position = plan.wiring.position
+        self.instances = list(plan.environment.instances)
+        self.touches: list[list[Touch]] = [[] for _ in self.instances]
+        """Of each instance: how steps act on it, in the order of the DAG's levels."""
+        index = self.index = {name: i for i, name in enumerate(self.instances)}
+        """Instance -> its position."""
+        self.members_of: dict[str, list[int]] = {name: [] for name in plan.environment.services}
+        """Of each service: its instances."""
+        self.on_machine: dict[str, list[int]] = {m.name: [] for m in plan.environment.machines}
+        """Of each machine: the instances on it."""
+        for i, (service, machine) in enumerate(plan.environment.instances.values()):
+            self.members_of[service].append(i)
+            self.on_machine[machine].append(i)
+        self.level = _levels(plan)
+        for k, step in enumerate(plan.steps):
+            for instance, factor in step.slow:
+                self.touches[index[instance]].append(Touch(k, BEGIN, "slow", factor))
+            for when, effects in ((BEGIN, step.begin), (END, step.end)):
+                for effect in effects:
+                    if len(effect) > 1 and effect[1] in index:
+                        value = effect[2] if len(effect) > 2 else None
+                        self.touches[index[str(effect[1])]].append(Touch(k, when, str(effect[0]), value))
+        for touches in self.touches:
+            touches.sort(key=lambda t: (2 * self.level[t.step] + t.when, t.step))
+        step_colours, instance_colours = _refined(self)
+        _, self.first, cls, sizes = np.unique(step_colours, return_index=True, return_inverse=True, return_counts=True)
+        self.cls: list[int] = cls.tolist()
+        """Of each step: its class."""
+        self.size = sizes.tolist()
+        """Of each class: how many steps are in it."""
+        self.members: dict[int, list[int]] = defaultdict(list)
+        for k, c in enumerate(self.cls):
+            self.members[c].append(k)
+        self.step_of = [plan.steps[k] for k in self.first.tolist()]
+        """Of each class: its first step."""
+        by_colour: dict[int, list[int]] = defaultdict(list)
+        for i, colour in enumerate(instance_colours.tolist()):
+            by_colour[colour].append(i)
+        self.like = list(by_colour.values())
+        """Like instances, by position, together."""
+        self._units: dict[int, list[int]] = {}
+        self._edges()
+
+    def _edges(self) -> None:
+        """What each class has directly before it, and in which cases all of one come before all of the other."""
+        counts: dict[tuple[int, int], int] = defaultdict(int)
+        cls = self.cls
+        for u, later in enumerate(self.plan.wiring.successors):
+            for v, _ in later:
+                counts[cls[u], cls[v]] += 1
+        self.before: list[list[int]] = [[] for _ in self.size]
+        """Of each class: the classes directly before it."""
+        self._surely: list[list[bool]] = [[] for _ in self.size]
+        for (u, v), n in counts.items():
+            self.before[v].append(u)
+            self._surely[v].append(n == self.size[u] * self.size[v] or self.size[u] == 1 or self.size[v] == 1)
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The classes, each after all that come before it."""
+        levels = [self.level[k] for k in self.first.tolist()]
+        return sorted(range(len(self.size)), key=lambda c: (levels[c], self.first[c]))
+
+    @cached_property
+    def ancestors(self) -> list[int]:
+        """Of each class, as bits: the classes of which some step comes before some step of it."""
+        found = [0] * len(self.size)
+        for c in self.order:
+            bits = 0
+            for u in self.before[c]:
+                bits |= found[u] | 1 << u
+            found[c] = bits
+        return found
+
+    @cached_property
+    def sure_ancestors(self) -> list[int]:
+        """Of each class, as bits: the classes of which every step comes before every step of it."""
+        single = sum(1 << c for c, n in enumerate(self.size) if n == 1)
+        found = [0] * len(self.size)
+        for c in self.order:
+            bits = 0
+            for u, surely in zip(self.before[c], self._surely[c], strict=True):
+                bits |= (self.ancestors[u] | 1 << u) if surely else found[u]
+            found[c] = bits | (self.ancestors[c] if self.size[c] == 1 else self.ancestors[c] & single)
+        return found
+
+    @cached_property
+    def judge_of(self) -> dict[int, int]:
+        """Class of a step -> the class of the first judge that counts it; judges of a plan count what nobody watches too."""
+        found: dict[int, int] = {}
+        judges = [(c, judge) for c in self.order if (judge := self.step_of[c].judge) is not None]
+        for c, judge in judges:
+            for watched in judge.watch:
+                found.setdefault(self.cls[self.position[watched]], c)
+        of_all = [c for c, judge in judges if judge.of in ("carried", "plan")]
+        for c in self.order if of_all else ():
+            if c not in found and (first := next((j for j in of_all if self.ancestors[j] >> c & 1), None)) is not None:
+                found[c] = first
+        return found
+
+    @cached_property
+    def just_before(self) -> list[list[Event]]:
+        """Of each event: the events directly before it."""
+        return [before for c in range(len(self.size)) for before in ([2 * u + 1 for u in self.before[c]], [2 * c])]
+
+    @cached_property
+    def whole(self) -> dict[tuple[str, str], list[tuple[int, Event, Any]]]:
+        """(verb, service) -> (class, event, argument) of what steps do to the service as a whole, in the order of the levels."""
+        found: dict[tuple[str, str], list[tuple[int, Event, Any]]] = defaultdict(list)
+        for c in self.order:
+            for when, effects in ((BEGIN, self.step_of[c].begin), (END, self.step_of[c].end)):
+                for effect in effects:
+                    subject = str(effect[1]) if len(effect) > 1 else ""
+                    if subject == "" or subject in self.plan.environment.services:
+                        found[str(effect[0]), subject].append((c, 2 * c + when, effect[2] if len(effect) > 2 else None))
+        level = [self.level[k] for k in self.first.tolist()]
+        for events in found.values():
+            events.sort(key=lambda f: (2 * level[f[0]] + f[1] % 2, f[0]))
+        return found
+
+    def units(self, part: int) -> list[int]:
+        """Of each instance: a number that it shares with those whose lanes in this *part* it shares, as many and as like as it."""
+        if part not in self._units:
+            kind = {i: k for k, like in enumerate(self.like) for i in like}
+            first: dict[int, int] = {}
+            same = nx.utils.UnionFind(range(len(self.like)))
+            for i, touches in enumerate(self.touches):
+                for lane in {self._lanes[t.step] for t in touches if self.plan.steps[t.step].part == part}:
+                    other = kind[first.setdefault(lane, i)]
+                    if other != kind[i] and len(self.like[other]) == len(self.like[kind[i]]):
+                        same.union(other, kind[i])
+            self._units[part] = [same[kind[i]] for i in range(len(self.instances))]
+        return self._units[part]
+
+    @cached_property
+    def _lanes(self) -> list[int]:
+        return order(self.plan).lane
+
+    def precedes(self, early: Event, late: Event, same: bool) -> bool:
+        """Whether *early* has always happened when *late* has; *same*: of steps on one instance, else of any two of the classes."""
+        u, v = early >> 1, late >> 1
+        if u == v:
+            return (same or self.size[u] == 1) and early <= late
+        return bool((self.ancestors if same else self.sure_ancestors)[v] >> u & 1)
+
+    def event(self, touch: Touch, when: int | None = None) -> Event:
+        """The event of a touch."""
+        return 2 * self.cls[touch.step] + (touch.when if when is None else when)
+
+
+def _levels(plan: Plan) -> list[int]:
+    """Of each step: how many steps come before it on the longest way."""
+    waits, level = plan.wiring.waits.copy(), [0] * len(plan.steps)
+    ready = [k for k, n in enumerate(waits) if n == 0]
+    while ready:
+        k = ready.pop()
+        for later, _ in plan.wiring.successors[k]:
+            level[later] = max(level[later], level[k] + 1)
+            waits[later] -= 1
+            if waits[later] == 0:
+                ready.append(later)
+    return level
+
+
+def _refined(shape: Shape) -> tuple[Hashes, Hashes]:
+    """A colour of each step and of each instance; what has the same colour is alike."""
+    plan, env = shape.plan, shape.plan.environment
+    names: dict[Any, int] = {}
+
+    def number(thing: Any) -> int:
+        return names.setdefault(thing, len(names))
+
+    zones = {m.name: (m.zone, m.hosted) for m in env.machines}
+    out, absent, leading = set(plan.start.out), set(plan.start.absent), {*plan.start.leaders.values(), *map(env.leader_of, env.services)}
+    crashed = {c.machine for c in plan.crashes}
+    things = [
+        number((s, zones[m], env.cell_of.get(m), name in out, name in absent, name if name in leading else "", m in crashed))
+        for name, (s, m) in env.instances.items()
+    ]
+    labels = [number(_label(plan, step)) for step in plan.steps]
+    pairs = [(t.step, i, number((t.when, t.verb, str(t.value)))) for i, touches in enumerate(shape.touches) for t in touches]
+    touching = np.array(pairs, dtype=np.int64).reshape(-1, 3)
+    beside = _beside(plan)
+    forward = _by_level(plan, shape.level, up=True)
+    backward = _by_level(plan, shape.level, up=False)
+    guards = _guards(plan)
+    steps = _mixed(np.array(labels, dtype=np.uint64))
+    instances = _mixed(np.array(things, dtype=np.uint64) + np.uint64(1 << 40))
+    kinds = 0
+    while True:
+        steps = _mixed(steps + _gathered(touching[:, 0], _mixed(instances[touching[:, 1]] + touching[:, 2].astype(np.uint64)), len(steps)))
+        for later, earlier, salt in guards:
+            steps = _mixed(steps + _gathered(later, _mixed(steps[earlier] + salt.astype(np.uint64)), len(steps)))
+        steps = _swept(_swept(steps, forward), backward)
+        instances = _mixed(
+            instances + _gathered(touching[:, 1], _mixed(steps[touching[:, 0]] + touching[:, 2].astype(np.uint64)), len(instances))
+        )
+        machines = _gathered(beside, _mixed(instances), len(env.machines))
+        instances = _mixed(instances + machines[beside])
+        found = len(np.unique(steps)) + len(np.unique(instances))
+        if found == kinds:
+            return steps, instances
+        kinds = found
+
+
+def _label(plan: Plan, step: Step) -> tuple[Any, ...]:
+    """What tells a step from others, beside the instances that it acts on and its neighbours."""
+    env = plan.environment
+    whole = tuple(
+        (when, *effect)
+        for when, effects in enumerate((step.begin, step.end))
+        for effect in effects
+        if len(effect) < 2 or effect[1] not in env.instances
+    )
+    led = tuple((when, str(e[1]), e[2]) for when, es in enumerate((step.begin, step.end)) for e in es if e[0] == "lead" and len(e) > 2)
+    judge = step.judge.model_dump(exclude={"watch"}) if step.judge else {}
+    known = step.target in env.instances or step.target in env.services
+    return (
+        step.kind, step.part, whole, led, tuple(sorted(judge.items())), step.gate, step.no_return, step.fatal,
+        step.target if not known or step.target in env.services else env.instances[step.target][0],
+        bool(step.run), bool(step.check), bool(step.on),
+    )  # fmt: skip
+
+
+def _beside(plan: Plan) -> NDArray[np.int64]:
+    """Of each instance: its machine, by position."""
+    return np.array([plan.environment.machine_index[m] for _, m in plan.environment.instances.values()], dtype=np.int64)
+
+
+def _guards(plan: Plan) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """(later step, earlier step that its guard names, which guard), one set for all guards; judges and what they watch beside them."""
+    index = plan.wiring.position
+    rows = [(k, index[name], 7 + g) for k, step in enumerate(plan.steps) for g, guard in enumerate(GUARDS) for name in getattr(step, guard)]
+    rows += [(k, index[name], 3) for k, step in enumerate(plan.steps) if step.judge for name in step.judge.watch]
+    rows += [(earlier, later, salt + 20) for later, earlier, salt in rows]
+    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    return [(table[:, 0], table[:, 1], table[:, 2])] if len(rows) else []
+
+
+class _Sweep(NamedTuple):
+    """Edges of one level: node, neighbour, and whether the edge is of success."""
+
+    nodes: NDArray[np.int64]
+    owner: NDArray[np.int64]
+    neighbour: NDArray[np.int64]
+    salt: Hashes
+
+
+def _by_level(plan: Plan, level: Sequence[int], up: bool) -> list[_Sweep]:
+    edges: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for u, later in enumerate(plan.wiring.successors):
+        for v, needs in later:
+            node, neighbour = (v, u) if up else (u, v)
+            edges[level[node]].append((node, neighbour, 11 + needs))
+    sweeps = []
+    for at in sorted(edges, reverse=not up):
+        table = np.array(edges[at], dtype=np.int64)
+        nodes, owner = np.unique(table[:, 0], return_inverse=True)
+        sweeps.append(_Sweep(nodes, owner, table[:, 1], table[:, 2].astype(np.uint64)))
+    return sweeps
+
+
+def _swept(colours: Hashes, sweeps: Sequence[_Sweep]) -> Hashes:
+    """The colours when each step, level by level, has taken in those of its neighbours on one side."""
+    colours = colours.copy()
+    for sweep in sweeps:
+        near = _gathered(sweep.owner, _mixed(colours[sweep.neighbour] + sweep.salt), len(sweep.nodes))
+        colours[sweep.nodes] = _mixed(colours[sweep.nodes] + near)
+    return colours
+
+
+def _gathered(owner: NDArray[np.int64], values: Hashes, count: int) -> Hashes:
+    """The sum of the values of each owner: equal for equal bags of values."""
+    found = np.zeros(count, dtype=np.uint64)
+    np.add.at(found, owner, values)
+    return found
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """Each value sent somewhere else in 64 bits (the finaliser of SplitMix64)."""
+    with np.errstate(over="ignore"):
+        z = values + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))

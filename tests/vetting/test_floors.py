@@ -1,0 +1,247 @@
+"""The proofs of capacity against brute force: every reachable state of small plans, folded as the simulator folds it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from simdeploy.environment.models import Environment
+from simdeploy.plan.facts import FactBook
+from simdeploy.plan.layout import Layout
+from simdeploy.plan.plan import Plan, Start
+from simdeploy.plan.progress import Progress, Result, order
+from simdeploy.plan.state import State
+from simdeploy.plan.steps import Step
+from simdeploy.vetting.capacity import front_door
+from simdeploy.vetting.floors import Floors, Without
+from simdeploy.vetting.section import Section
+from simdeploy.vetting.shape import Shape
+
+
+def environment(rng: random.Random) -> Environment:
+    """Web on three or four machines, calls mid on two or three, sharing machines sometimes; with or without stated capacities."""
+    web = [f"w{i}" for i in range(rng.randint(2, 4))]
+    mid = [f"m{i}" for i in range(rng.randint(1, 3))] if rng.random() < 0.7 else web[:2]
+    role = rng.choice([{}, {}, {"role": "quorum"}, {"balancing": "even"}])
+    services = {
+        "web": {"on": web, "capacity": f"{rng.choice([60, 100])} req/s", "calls": {"mid": rng.choice([0.5, 1, 2])}, **role},
+        "mid": {"on": mid} | ({"capacity": f"{rng.choice([50, 90])} req/s"} if rng.random() < 0.8 else {}),
+    }
+    machines = [{"name": m} for m in dict.fromkeys([*web, *mid])]
+    return Environment.model_validate(
+        {"name": "e", "machines": machines, "entry": "web", "demand": {"rate": "50 req/s"}, "services": services}
+    )
+
+
+def small_plan(rng: random.Random) -> Plan:
+    """Lanes of two or three steps for some instances, ordered here and there, with a step that slows somebody."""
+    env = environment(rng)
+    steps: list[Step] = []
+    chosen = rng.sample(list(env.instances), rng.randint(1, min(4, len(env.instances))))
+    for i in chosen:
+        earlier = tuple(rng.sample([s.id for s in steps], min(len(steps), rng.choice([0, 0, 1, 2]))))
+        take = rng.choice([{"begin": [["drain", i]], "end": [["out", i]]}, {"end": [["out", i]]}, {"begin": [["out", i]]}])
+        lane = [Step.model_validate({"id": f"a/{i}/out", "target": i, "after": earlier, **take})]
+        if rng.random() < 0.4:
+            other = rng.choice([i, *env.instances])
+            lane.append(
+                Step.model_validate({"id": f"a/{i}/work", "target": i, "needs": [lane[-1].id], "slow": [[other, rng.choice([0, 0.5])]]})
+            )
+        if rng.random() < 0.85:
+            lane.append(Step.model_validate({"id": f"a/{i}/back", "target": i, "needs": [lane[-1].id], "end": [["serve", i]]}))
+        steps += lane
+    return Plan(environment=env, steps=tuple(steps))
+
+
+def states(plan: Plan, part: int = 0) -> Iterator[list[tuple[int, int]]]:
+    """Every reachable state of a part of *plan*: the events (step, begin or end) that have happened, in a possible order."""
+    waits = {k: {plan.wiring.position[n] for n in (*s.needs, *s.after)} for k, s in enumerate(plan.steps) if s.part == part}
+    seen: set[frozenset[tuple[int, int]]] = set()
+    todo: list[list[tuple[int, int]]] = [[]]
+    while todo:
+        done = todo.pop()
+        key = frozenset(done)
+        if key in seen:
+            continue
+        seen.add(key)
+        yield done
+        for k, before in waits.items():
+            if (k, 0) not in key and all((b, 1) in key for b in before):
+                todo.append([*done, (k, 0)])
+            elif (k, 0) in key and (k, 1) not in key:
+                todo.append([*done, (k, 1)])
+
+
+def capacity_in(plan: Plan, layout: Layout, book: FactBook, events: list[tuple[int, int]], dead: Sequence[int] = ()) -> float:
+    """The capacity at the front door after *events*, as the simulator folds them, when these machines have died since."""
+    state = State(layout, 50.0)
+    for k, when in events:
+        if when == 0:
+            state.apply(layout.begin[k], 0.0, 0.0)
+        for i, factor in layout.slow[k]:
+            state.slow(i, factor, begins=when == 0)
+        if when == 1:
+            state.apply(layout.end[k], 0.0, 0.0)
+    for machine in dead:
+        state.crashed(machine, 0.0)
+    return book.facts[book.of(state, frozenset())].capacity
+
+
+def brute_floor(plan: Plan) -> float:
+    layout = Layout(plan)
+    book = FactBook(layout)
+    return min(capacity_in(plan, layout, book, events) for events in states(plan))
+
+
+def overlaps(plan: Plan) -> bool:
+    """Whether a slowing may fall on an instance that is leaving or coming back, where the proof adds up what does not add."""
+    slowed = {i for s in plan.steps for i, _ in s.slow}
+    return bool(slowed & {str(e[1]) for s in plan.steps for e in (*s.begin, *s.end)}) or sum(len(s.slow) for s in plan.steps) > 1
+
+
+def test_the_floor_is_the_least_capacity_of_all_reachable_states():
+    rng, exact = random.Random(5), 0
+    for _ in range(1500):
+        plan = small_plan(rng)
+        if sum(s.begin != () or s.end != () for s in plan.steps) > 9:
+            continue
+        found, wanted = front_door(Floors(Section(Shape(plan)))).least_per_s, brute_floor(plan)
+        assert found <= wanted + 1e-6, plan.to_json()
+        if not overlaps(plan):
+            assert found == pytest.approx(wanted, abs=1e-6), plan.to_json()
+            exact += 1
+    assert exact > 700
+
+
+def brute_floor_without(plan: Plan, machine: str) -> float:
+    """The least capacity of all reachable states with *machine* dead in each."""
+    layout = Layout(plan)
+    book = FactBook(layout)
+    dead = layout.plan.environment.machine_index[machine]
+    return min(capacity_in(plan, layout, book, events, [dead]) for events in states(plan))
+
+
+def test_with_any_one_machine_lost_too():
+    rng, tried = random.Random(6), 0
+    for _ in range(400):
+        plan = small_plan(rng)
+        if sum(s.begin != () or s.end != () for s in plan.steps) > 8 or overlaps(plan):
+            continue
+        for machine in plan.environment.machine_index:
+            gone = frozenset(i for i, (_, m) in enumerate(plan.environment.instances.values()) if m == machine)
+            found = front_door(Floors(Section(Shape(plan))), Without(lost=gone)).least_per_s
+
+            assert found == pytest.approx(brute_floor_without(plan, machine), abs=1e-6), (machine, plan.to_json())
+            tried += 1
+    assert tried > 800
+
+
+# failures that the judges tolerate ------------------------------------------------------------------------------------
+
+
+def judged_plan(rng: random.Random) -> Plan:
+    """Batches of lanes over some of web's instances, judged one by one, or (surge) new instances that come before the old ones go."""
+    n = rng.randint(2, 4)
+    web = [f"w{i}" for i in range(n)]
+    fresh = [f"n{i}" for i in range(n)] if rng.random() < 0.3 else []
+    services = {"web": {"on": [*web, *fresh], "capacity": "60 req/s"}}
+    env = Environment.model_validate(
+        {
+            "name": "e",
+            "machines": [{"name": m} for m in (*web, *fresh)],
+            "entry": "web",
+            "demand": {"rate": "50 req/s"},
+            "services": services,
+        }
+    )
+    steps: list[Step] = []
+    barrier: tuple[str, ...] = ()
+    of = rng.choice(["batch", "batch", "carried", "plan", "all_of_batch"])
+    limit = rng.choice([0, 0, 1, 1, 2, None])
+    while web:
+        batch, web = web[: (size := rng.randint(1, 2))], web[size:]
+        lanes: list[list[Step]] = []
+        for m in batch:
+            i = f"web@{m}"
+            if fresh:
+                new = f"web@n{m[1:]}"
+                lane = [
+                    {"id": f"{new}/come", "target": new, "end": [["serve", new]]},
+                    {"id": f"{i}/go", "target": i, "begin": [["out", i]]},
+                ]
+            else:
+                lane = [{"id": f"{i}/out", "target": i, "begin": [["out", i]]}, {"id": f"{i}/back", "target": i, "end": [["serve", i]]}]
+            before = barrier if not lanes or rng.random() < 0.7 else (lanes[-1][-1].id,)
+            made = [Step.model_validate({**lane[0], "after": before, "lane": lane[0]["id"] if fresh else ""})]
+            made.append(Step.model_validate({**lane[1], "needs": [made[0].id], "lane": lane[0]["id"] if fresh else ""}))
+            lanes.append(made)
+        steps += [s for lane in lanes for s in lane]
+        if rng.random() < 0.85:
+            watch = [s.id for lane in lanes for s in lane]
+            judge = {"watch": watch, "size": len(lanes), "limit": limit, "of": of}
+            ends = [lane[-1].id for lane in lanes]
+            steps.append(Step.model_validate({"id": f"judge{len(steps)}", "kind": "judge", "after": ends, "judge": judge}))
+            barrier = (steps[-1].id,)
+        else:
+            barrier = tuple(lane[-1].id for lane in lanes)
+    return Plan(environment=env, steps=tuple(steps), start=Start(absent=tuple(f"web@{m}" for m in fresh)))
+
+
+def states_with_failures(plan: Plan) -> Iterator[list[tuple[int, int]]]:
+    """Every state that the plan may come to when any step may fail, by the program that decides what may start."""
+    ordered, seen = order(plan), set[tuple[object, ...]]()
+    todo: list[tuple[tuple[int, Result], ...]] = [()]
+    while todo:
+        path = todo.pop()
+        progress, running, events = Progress(ordered), list[int](), list[tuple[int, int]]()
+
+        def settle(progress: Progress = progress, running: list[int] = running, events: list[tuple[int, int]] = events) -> None:
+            while True:
+                verdicts = progress.judged()
+                begun = progress.started()
+                running.extend(begun)
+                events.extend((k, 0) for k in begun)
+                if not verdicts and not begun:
+                    return
+
+        settle()
+        for step, result in path:
+            running.remove(step)
+            if result == "succeeded":
+                events.append((step, 1))
+            progress.ended(step, result)
+            settle()
+        key = (frozenset(events), tuple(progress.results), progress.aborting)
+        if key in seen:
+            continue
+        seen.add(key)
+        yield events
+        todo += [(*path, (step, result)) for step in running for result in ("succeeded", "failed")]
+
+
+def test_with_the_failures_that_judges_tolerate_added_up():
+    rng, leaks = random.Random(7), 0
+    for _ in range(400):
+        plan = judged_plan(rng)
+        layout = Layout(plan)
+        book = FactBook(layout)
+        wanted = min(capacity_in(plan, layout, book, events) for events in states_with_failures(plan))
+        floors = Floors(Section(Shape(plan)))
+        found = front_door(floors, Without(failing=True)).least_per_s
+
+        assert found == pytest.approx(wanted, abs=1e-6), plan.to_json()
+        leaks += found < front_door(floors).least_per_s
+    assert leaks > 100
+
+
+def test_every_state_is_met_once():
+    steps = [Step(id="a"), Step(id="b"), Step(id="c", after=("a", "b"))]
+    env = environment(random.Random(1))
+
+    found = [frozenset(s) for s in states(Plan(environment=env, steps=tuple(steps)))]
+
+    pairs = list(itertools.product(range(3), range(3)))  # a and b: not begun, begun, ended
+    assert len(pairs) + 2 == len(found) == len(set(found))

@@ -1,0 +1,50 @@
+"""What vetting says of the shipped scenarios: recommended plans are clean, naive ones are not."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from simdeploy.planning.kinds import build_plan
+from simdeploy.planning.loading import load_scenario
+from simdeploy.study.comparison import compare
+from simdeploy.vetting.vet import vet
+
+SCENARIOS = pathlib.Path(__file__).parent.parent.parent / "scenarios"
+FILES = sorted(
+    f"{p.parent.name}/{p.stem}" for p in SCENARIOS.glob("*/*.yaml") if "\nscenario:" in p.read_text() and p.parent.name != "incidents"
+)  # incidents tell what was done, which nobody recommends
+NOT_CLEAN = {
+    "canonical/upgrade-incompatible": {"versions/web-middle"}  # no strategy of it is clean there: that is what it shows
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_recommended_plan_of_a_shipped_scenario_is_clean(file):
+    scenario = load_scenario(SCENARIOS / f"{file}.yaml")
+    recommended = compare(scenario, 40 if file.startswith("fleet") else 100, 0).recommended
+
+    errors = {f.id for f in vet(build_plan(scenario, recommended)).findings if f.severity != "note"}
+
+    assert NOT_CLEAN.get(file, set()) == errors
+
+
+@pytest.mark.parametrize(
+    ("file", "strategy", "found"),
+    [
+        ("canonical/upgrade", "all-at-once", {"capacity/web", "capacity/middle"}),
+        ("canonical/upgrade", "drain-offline", {"capacity/middle"}),
+        ("fleet/upgrade", "batch-25", {"failures/api"}),
+        ("fleet/upgrade", "whole-batch", {"failures/web", "failures/api"}),
+        ("partitions/upgrade-quorum", "by-three", {"capacity/cluster", "quorum/cluster"}),
+        ("partitions/upgrade-cells", "zone-by-zone", {"capacity/web"}),
+        ("canonical/upgrade-with-validation", "check-too-late", {"rollback-capacity/sql"}),
+        ("canonical/upgrade-incompatible", "rolling", {"versions/web-middle"}),
+        ("canonical/upgrade-leader-elected", "leader-first-stopped", {"leaders/middle"}),
+    ],
+)
+def test_naive_plans_are_not(file, strategy, found):
+    plan = build_plan(load_scenario(SCENARIOS / f"{file}.yaml"), strategy)
+
+    assert found <= {f.id for f in vet(plan).findings if f.severity != "note"}
