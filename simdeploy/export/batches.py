@@ -7,6 +7,7 @@ in one batch may run side by side as far as its steps do not wait for each other
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -144,7 +145,7 @@ def _joined(groups: list[dict[Hashable, list[Step]]]) -> Iterable[dict[Hashable,
 
 def _is_file(group: dict[Hashable, list[Step]]) -> bool:
     steps = [s for x in group.values() for s in x]
-    return all(a.id in (*b.needs, *b.after) for a, b in zip(steps, steps[1:], strict=False))
+    return all(a.id in (*b.needs, *b.after) for a, b in itertools.pairwise(steps))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -111,10 +111,12 @@ def _spans(plan: Plan, part: Part, forecast: Forecast | None) -> dict[str, tuple
 
 def topology(env: Environment) -> Topology:
     """The services from the front door down, each level in a row."""
-    level = {name: 0 for name in env.services}
+    level = dict.fromkeys(env.services, 0)
     for name in nx.topological_sort(env.calls):
         for callee in env.calls.successors(name):
             level[callee] = max(level[callee], level[name] + 1)
+    lonely = [n for n in env.services if n != env.entry and not env.calls.degree(n)]  # monitoring stands aside, in the last row
+    level |= dict.fromkeys(lonely, max(level.values()))
     rows: dict[int, list[str]] = {}
     for name in env.services:
         rows.setdefault(level[name], []).append(name)

@@ -38,6 +38,8 @@ class Instruction(NamedTuple):
     expects: str
     """A line for a shell that must succeed before."""
     check: str
+    uses: tuple[str, ...]
+    """The artefact that it installs and the secrets that it reads."""
     condition: tuple[str, ...]
     """When it is done at all; else it is passed over."""
     lasts: str
@@ -78,6 +80,7 @@ def instruction(plan: Plan, entry: Entry, undo: Undoing, forecast: Forecast | No
         reach=tuple(_said(w, machine) for w in effects_words(step)),
         expects=_line(step.expects, machine),
         check=_line(step.check, machine),
+        uses=_uses(step),
         condition=tuple(_conditions(step, machine)),
         lasts="no time" if step.kind == "judge" else _lasts(step, told, forecast),
         capacity=_capacity(plan, told, forecast, vetting),
@@ -107,11 +110,17 @@ def _where(step: Step, machine: str) -> str:
     return step.on or "the operator's desk"
 
 
+def _uses(step: Step) -> tuple[str, ...]:
+    installs = (f"installs {visible(step.artefact.path)}",) if step.artefact else ()
+    return (*installs, *(f"reads the secret at {reference}, as {name}" for name, reference in step.secrets.items()))
+
+
 def _conditions(step: Step, machine: str) -> Iterable[str]:
     for field in GUARDS:
         names: tuple[str, ...] = getattr(step, field)
         if names:
-            yield f"only if {CONDITIONS[field]}{listed([_said(n, machine) for n in names], 'and' if field in ('done', 'unbegun') else 'or')}"
+            word = "and" if field in ("done", "unbegun") else "or"
+            yield f"only if {CONDITIONS[field]}{listed([_said(n, machine) for n in names], word)}"
 
 
 def _told(entry: Entry, forecast: Forecast | None) -> list[StepForecast]:

@@ -105,7 +105,7 @@ def _instruction(step: Instruction) -> Iterable[str]:
     for condition in step.condition:
         yield f"**Condition:** {text(condition)}"
     if step.machines:
-        yield f"On each of these, as MACHINE ({len(step.machines)}): {text(', '.join(step.machines))}"
+        yield f"On each of these, as MACHINE and batch by batch ({len(step.machines)}): {text(', '.join(step.machines))}"
     if step.expects:
         yield f"Must hold before, on {text(step.where)}:\n\n{_fence(step.expects)}"
     if step.kind == "judge":
@@ -118,13 +118,14 @@ def _instruction(step: Instruction) -> Iterable[str]:
     else:
         yield f"By hand, from {text(step.where)}: there is no command; reach what stands below."
     if step.check:
-        yield f"Is it there? This exits 0, also before it is run, and then there is nothing to do:\n\n{_fence(step.check)}"
+        yield f"It is there when this exits 0; if it does so before, there is nothing to run:\n\n{_fence(step.check)}"
     yield "\n".join(_facts(step))
     yield "- [ ] done at ________"
 
 
 def _facts(step: Instruction) -> Iterable[str]:
     yield from (f"- to be reached: {text(r)}" for r in step.reach)
+    yield from (f"- {text(u)}" for u in step.uses)
     yield f"- lasts: {text(step.lasts)}"
     yield f"- capacity left while it runs: {text(step.capacity)}"
     yield from (f"- watch: {text(w)}" for w in step.watch)

@@ -275,7 +275,12 @@ class _Book:
         step = entry.first
         if step.part == MAIN:
             return []
-        tests = {"began": ("began", False, ""), "unbegun": ("began", False, "not "), "done": ("done", True, ""), "undone": ("done", True, "not ")}
+        tests = {
+            "began": ("began", False, ""),
+            "unbegun": ("began", False, "not "),
+            "done": ("done", True, ""),
+            "undone": ("done", True, "not "),
+        }
         named: dict[str, tuple[str, ...]] = {guard: getattr(step, guard) for guard in GUARDS}
         return [f"{no}{self._test(fact, entry, named[g], every)}" for g, (fact, every, no) in tests.items() if named[g]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from simdeploy.export.batches import MACHINE, Batch, Entry, Part, generic, parts
+from simdeploy.export.batches import Batch, Entry, Part, parts
 from simdeploy.export.drawings import Timeline, Topology, timeline, topology
 from simdeploy.export.instructions import Instruction, Undoing, clock, instruction, undoing
 from simdeploy.export.secrets import secret_variables
@@ -22,6 +22,9 @@ from simdeploy.plan.steps import MAIN, ROLLBACK, Step
 from simdeploy.tables import listed
 
 SHOWN = ("makespan_s", "downtime_s", "failed_requests", "capacity_min", "data_loss_s", *OUTCOMES)
+
+LEAST_ALIKE = 3
+"""So many like batches in a row have their instructions once."""
 
 
 class Host(NamedTuple):
@@ -148,8 +151,8 @@ def _hosts(plan: Plan) -> tuple[Host, ...]:
     for service, machine in plan.environment.instances.values():
         on[machine].append(service)
     alike: dict[tuple[str, str], list[str]] = {}
-    for machine in plan.environment.machines:
-        alike.setdefault((", ".join(on[machine.name]) or "nothing yet", machine.zone or "-"), []).append(machine.name)
+    for box in plan.environment.machines:
+        alike.setdefault((", ".join(on[box.name]) or "nothing yet", box.zone or "-"), []).append(box.name)
     return tuple(Host(many(names), services, zone) for (services, zone), names in alike.items())
 
 
@@ -193,7 +196,9 @@ def _verdict(vetting: Vetting | None) -> Verdict:
     if vetting is None:
         return Verdict("This plan was not vetted, or the result was not given: nobody has shown that every order of its steps is safe.")
     wrong = sum(f.severity != "note" for f in vetting.findings)
-    said = "Vetting has no findings." if vetting.is_clean else f"Vetting has {wrong} finding{'s' * (wrong != 1)}: read them before you begin."
+    said = (
+        "Vetting has no findings." if vetting.is_clean else f"Vetting has {wrong} finding{'s' * (wrong != 1)}: read them before you begin."
+    )
     rows = tuple((f.severity, visible(f.id), visible(f"{f.message}; {f.cure}")) for f in vetting.findings)
     return Verdict(said, rows, tuple(map(visible, vetting.accepted)))
 
@@ -230,7 +235,9 @@ def _intro(plan: Plan, part: int) -> tuple[str, ...]:
             "Only after an abort, and only once nothing runs any more. Do each step whose condition holds, pass over the others.",
             *(["Not once the point of no return has begun: then halt."] if point else []),
         )
-    return (f"Only after the gate before it has said no and asks to go forward. It brings a fix: round {part} is followed like the batches.",)
+    return (
+        f"Only after the gate before it has said no and asks to go forward. It brings a fix: round {part} is followed like the batches.",
+    )
 
 
 def _alike(a: Batch, b: Batch) -> bool:
@@ -244,7 +251,8 @@ def _stages(plan: Plan, part: Part, undo: Undoing, forecast: Forecast | None, ve
             runs[-1].append(batch)
         else:
             runs.append([batch])
-    return [_stage(plan, run, undo, forecast, vetting, part.part == MAIN and i == 0) for i, run in enumerate(runs)]
+    shown = [some for run in runs for some in ([run] if len(run) >= LEAST_ALIKE else [[b] for b in run])]
+    return [_stage(plan, run, undo, forecast, vetting, part.part == MAIN and i == 0) for i, run in enumerate(shown)]
 
 
 def _stage(plan: Plan, run: list[Batch], undo: Undoing, forecast: Forecast | None, vetting: Vetting | None, first: bool) -> Stage:
@@ -285,14 +293,15 @@ def _go(batch: Batch, merged: list[Entry], first: bool) -> tuple[str, ...]:
     for entry in merged:
         judge = entry.first.judge
         if judge is not None and most_failures(judge) is not None:
-            said.append(f"everybody knows when to stop: {judge_words(judge)}" if len(entry.steps) == 1 else f"when to stop: {_limits(entry.steps)}")
+            said.append(
+                f"everybody knows when to stop: {judge_words(judge)}" if len(entry.steps) == 1 else f"when to stop: {_limits(entry.steps)}"
+            )
     if any(e.first.no_return for e in merged):
-        said.append("NO WAY BACK: once the step marked in this batch has begun nothing is rolled back any more; the one who decides says so")
+        said.append(
+            "NO WAY BACK: once the step marked in this batch has begun nothing is rolled back any more; the one who decides says so"
+        )
     return tuple(dict.fromkeys(map(visible, said)))
 
 
 def _limits(judges: Sequence[Step]) -> str:
     return listed(list(dict.fromkeys(judge_words(s.judge) for s in judges if s.judge)))
-
-
-__all__ = ["MACHINE", "Runbook", "generic", "runbook"]

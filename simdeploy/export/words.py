@@ -104,7 +104,7 @@ def markdown_code(text: str, in_table: bool = False) -> str:
 
 def effect_words(effect: Effect) -> str:
     """What holds after an effect, as a sentence without its full stop."""
-    verb, *arguments = map(lambda a: a if a is None else str(a), effect)
+    verb, *arguments = (a if a is None else str(a) for a in effect)
     named = [a if a is not None else _NOBODY.get(str(verb), "") for a in (*arguments, *[None] * (2 - len(arguments)))]
     return EFFECTS[str(verb)].format(*named)
 

@@ -25,7 +25,9 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-abort='' section=main failures=0 limit='' newline='
+abort='' section=main failures=0 limit=''
+# shellcheck disable=SC2034 # read by the words that `offered` evaluates
+newline='
 '
 
 say() { printf '%s\n' "$*"; }
