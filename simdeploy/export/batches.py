@@ -33,8 +33,6 @@ class Entry(NamedTuple):
     """The machine of each step; "" = it is about none."""
     shape: Hashable
     """What is the same in all of them, whatever they wait for."""
-    depth: int
-    """How many entries of its batch it waits for, one after the other."""
 
     @property
     def first(self) -> Step:
@@ -52,6 +50,8 @@ class Batch(NamedTuple):
 
     number: str
     entries: tuple[Entry, ...]
+    steps: tuple[Step, ...]
+    """One after the other: in plan order as far as each comes after what it waits for, judges and gates last."""
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Part(NamedTuple):
     @property
     def steps(self) -> list[Step]:
         """Its steps, batch by batch, each after what it waits for."""
-        return [s for batch in self.batches for s in _in_lanes([s for e in batch.entries for s in e.steps])]
+        return [s for batch in self.batches for s in batch.steps]
 
 
 def parts(plan: Plan) -> list[Part]:
@@ -97,19 +97,19 @@ def _part(plan: Plan, part: int, lane: dict[str, int]) -> Part:
         key = (depth[step.id], shapes[step.id], _relations(plan, step))
         groups[batch[step.id]].setdefault(key, []).append(step)
     prefix = {MAIN: "", ROLLBACK: "R"}.get(part, f"F{part}.")
-    batches = []
-    for number, group in enumerate(_joined(groups), 1):
-        entries = sorted(group.items(), key=lambda item: item[1][0].kind != "step")
-        batches.append(
-            Batch(
-                f"{prefix}{number}",
-                tuple(
-                    Entry(f"{prefix}{number}.{k}", tuple(s), tuple(machine_of(plan, x) for x in s), shapes[s[0].id], depth[s[0].id])
-                    for k, (_, s) in enumerate(entries, 1)
-                ),
-            )
-        )
+    place = {i: k for k, i in enumerate(steps)}
+    batches = [_batch(plan, f"{prefix}{n}", group, shapes, place) for n, group in enumerate(_joined(groups), 1)]
     return Part(part, tuple(batches))
+
+
+def _batch(plan: Plan, number: str, group: dict[Hashable, list[Step]], shapes: dict[str, Hashable], place: dict[str, int]) -> Batch:
+    some = sorted(group.values(), key=lambda steps: steps[0].kind != "step")
+    entries = [
+        Entry(f"{number}.{k}", tuple(steps), tuple(machine_of(plan, s) for s in steps), shapes[steps[0].id])
+        for k, steps in enumerate(some, 1)
+    ]
+    in_turn = _sorted(sorted((s for steps in some for s in steps), key=lambda s: (s.kind != "step", place[s.id])))
+    return Batch(number, tuple(entries), tuple(in_turn))
 
 
 def _sorted(steps: Sequence[Step]) -> list[Step]:
@@ -119,11 +119,6 @@ def _sorted(steps: Sequence[Step]) -> list[Step]:
     graph.add_nodes_from(place)
     graph.add_edges_from((u, s.id) for s in steps for u in (*s.needs, *s.after) if u in place)
     return [steps[place[i]] for i in nx.lexicographical_topological_sort(graph, key=place.__getitem__)]
-
-
-def _in_lanes(steps: list[Step]) -> list[Step]:
-    """As `_sorted`, checks as late as may be."""
-    return _sorted(sorted(steps, key=lambda s: s.kind != "step"))
 
 
 def _crosses(before: Step, step: Step, lane: dict[str, int]) -> bool:

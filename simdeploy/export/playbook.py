@@ -13,7 +13,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from simdeploy.export.batches import MACHINE, Batch, Entry, Part, generic, own, parts
-from simdeploy.export.secrets import secret_variables
+from simdeploy.export.secrets import shell_variables
 from simdeploy.export.words import effects_words, most_failures, visible
 from simdeploy.plan.plan import GUARDS, Plan
 from simdeploy.plan.steps import MAIN, ROLLBACK, Step
@@ -28,7 +28,7 @@ What Ansible does not keep of what simdeploy's runner promises:
 - What was done (guards, results) is remembered within one run: begun anew, only the checks know, and a rollback begins with
   nothing to undo. Let a run end.
 - Pools bound one task at a time, by `throttle`. A machine that dies is a host that fails.
-- A secret is in the environment of the command on the host, as Ansible passes it: on its way it is in a command line there.
+- Secrets come from variables of the shell that starts Ansible, travel over the command's input, and may hold one line.
 - A step by hand is a prompt; without a terminal Ansible does not wait for it. A gate without a command then says no.
 What it keeps: the order of the batches, checks before steps, retries, time-outs, judges, gates, guards, rollback, forward rounds.
 
@@ -66,6 +66,7 @@ def _yaml(value: Any, comment: str) -> str:
     yaml = YAML()
     yaml.Representer = _Representer
     yaml.width = 150
+    yaml.allow_unicode = False  # else it leaves some that nothing shows
     yaml.indent(mapping=2, sequence=4, offset=2)
     out = io.StringIO()
     yaml.dump(value, out)
@@ -121,7 +122,7 @@ class _Book:
 
     def __init__(self, plan: Plan, sections: Sequence[Part]) -> None:
         self.plan = plan
-        self.variables = secret_variables(plan)
+        self.variables = shell_variables(plan)
         entries = [e for p in sections for b in p.batches for e in b.entries]
         self.place = _places(entries)
         """Step -> the word in the names of its facts, and the host that has them."""
@@ -248,9 +249,14 @@ class _Book:
         }
         if (step.on or DESK) != (entry.machines[0] or DESK):
             task["delegate_to"] = step.on or DESK
-        if step.secrets:
-            names = {name: self.variables[name, ref] for name, ref in step.secrets.items()}
-            task["environment"] = {name: f"{{{{ lookup('ansible.builtin.env', '{variable}') }}}}" for name, variable in names.items()}
+        if step.secrets:  # not as `environment`, which is printed at -vvv and stands in a command line on the host
+            command = task["ansible.builtin.command"]
+            lookups = [f"{{{{ lookup('ansible.builtin.env', '{self.variables[pair]}') }}}}" for pair in step.secrets.items()]
+            reads = "".join(f"IFS= read -r {name}; export {name}; " for name in step.secrets)
+            wrapped = ["sh", "-c", f'{reads}exec "$@" </dev/null', "sh"]
+            argv = command["argv"]
+            command["argv"] = [*wrapped, *argv] if isinstance(argv, list) else f"{{{{ {wrapped!r} + {argv.strip('{} ')} }}}}"
+            command["stdin"] = "\n".join(lookups)
             task["no_log"] = True
         if field == "run" and step.no_return:
             task["name"] += ": POINT OF NO RETURN"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
-import re
 from collections.abc import Iterable, Sequence
 
 from simdeploy.errors import PlanError
 from simdeploy.export.batches import Batch, Part, parts
-from simdeploy.export.secrets import secret_variables
+from simdeploy.export.secrets import shell_variables
 from simdeploy.export.words import effects_words, most_failures, shell_line, shell_word, takes_words, visible
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.progress import order
@@ -27,17 +26,13 @@ What this script does not keep of what simdeploy's runner promises:
 - Secrets come from variables of this shell, travel over the command's input, and may hold one line.
 What it keeps: the order, checks before steps, retries, judges after each batch, gates, guards, rollback, forward rounds."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
 
 def script(plan: Plan) -> str:
     """*plan* as a script that `sh` runs. Raises PlanError for what a shell cannot carry: a NUL, odd names of secrets."""
     number = {s.id: i for i, s in enumerate(plan.steps, 1)}
     sections = parts(plan)
-    variables = secret_variables(plan)
+    variables = shell_variables(plan)
     for (name, _), variable in variables.items():
-        if not _NAME.fullmatch(name):
-            raise PlanError(f"the secret {name!r} is no name of a shell's variable; use letters, digits and _, as in {_renamed(name)!r}")
         if variable in ("PLAN", "STATE", "UNDOABLE", "FINAL", "ON_ABORT"):
             raise PlanError(f"the secret {name!r} has the name of one of the script's own variables; call it {name + '_SECRET'!r}")
     title = visible(f"{plan.source.scenario or plan.environment.name}, {plan.source.strategy or 'no strategy named'}")
@@ -71,10 +66,6 @@ def script(plan: Plan) -> str:
             "",
         ]
     )
-
-
-def _renamed(name: str) -> str:
-    return re.sub(r"^(?=\d)", "_", re.sub(r"[^A-Za-z0-9_]", "_", name))
 
 
 def _functions(step: Step, number: dict[str, int], variables: dict[tuple[str, str], str]) -> Iterable[str]:
@@ -116,10 +107,7 @@ def _section(plan: Plan, section: Part, number: dict[str, int]) -> Iterable[str]
     yield f"section_{'rollback' if section.part == ROLLBACK else section.part}() {{"
     for batch in section.batches:
         yield f"  batch {shell_word(_title(batch))}"
-        steps = {s.id for e in batch.entries for s in e.steps}
-        for step in section.steps:
-            if step.id in steps:
-                yield f"  {_call(step, number, lane)}"
+        yield from (f"  {_call(step, number, lane)}" for step in batch.steps)
     yield "}"
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+from simdeploy.errors import PlanError
 from simdeploy.plan.plan import Plan
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def secret_variables(plan: Plan) -> dict[tuple[str, str], str]:
@@ -16,4 +21,14 @@ def secret_variables(plan: Plan) -> dict[tuple[str, str], str]:
         while variable in variables.values() or (names.count(name) > 1 and variable in taken):
             variable, k = f"{name}_{k}", k + 1
         variables[name, reference] = variable
+    return variables
+
+
+def shell_variables(plan: Plan) -> dict[tuple[str, str], str]:
+    """As `secret_variables`. Raises PlanError for a name that no variable of a shell can have."""
+    variables = secret_variables(plan)
+    for name, _ in variables:
+        if not _NAME.fullmatch(name):
+            fitting = re.sub(r"^(?=\d)", "_", re.sub(r"[^A-Za-z0-9_]", "_", name))
+            raise PlanError(f"the secret {name!r} is no name of a shell's variable; use letters, digits and _, as in {fitting!r}")
     return variables
