@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Iterable, Sequence
 
 from simdeploy.errors import PlanError
@@ -32,8 +33,10 @@ def script(plan: Plan) -> str:
     number = {s.id: i for i, s in enumerate(plan.steps, 1)}
     sections = parts(plan)
     variables = shell_variables(plan)
+    prelude = importlib.resources.files("simdeploy.export").joinpath("templates/script.sh").read_text(encoding="utf-8")
+    taken = {"PLAN", "STATE", "UNDOABLE", "FINAL", "ON_ABORT", *re.findall(r"(?:\bfor |read -r |\b(?=\w+=))(\w+)", prelude)}
     for (name, _), variable in variables.items():
-        if variable in ("PLAN", "STATE", "UNDOABLE", "FINAL", "ON_ABORT"):
+        if variable in taken:
             raise PlanError(f"the secret {name!r} has the name of one of the script's own variables; call it {name + '_SECRET'!r}")
     title = visible(f"{plan.source.scenario or plan.environment.name}, {plan.source.strategy or 'no strategy named'}")
     final = " ".join(str(number[s.id]) for s in plan.steps if s.no_return)
@@ -54,7 +57,7 @@ def script(plan: Plan) -> str:
             f"FINAL='{final}'",
             f"ON_ABORT={plan.on_abort}",
             "",
-            importlib.resources.files("simdeploy.export").joinpath("templates/script.sh").read_text(encoding="utf-8"),
+            prelude,
             *(f"offered {variable} {shell_word(ref)}" for (_, ref), variable in variables.items()),
             "",
             *(line for step in plan.steps for line in _functions(step, number, variables)),

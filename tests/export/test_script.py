@@ -225,3 +225,9 @@ def test_scripts_of_shipped_scenarios_are_sound_for_sh_and_shellcheck(tmp_path, 
 
     assert "" == subprocess.run(["sh", "-n", script], capture_output=True, text=True).stderr
     assert "" == subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True).stdout
+
+
+def test_a_secret_may_not_bear_the_name_of_a_variable_of_the_script():
+    for name in ("STATE", "limit", "need", "answer", "yes"):
+        with pytest.raises(PlanError, match=f"{name}_SECRET"):
+            export(farm_plan([Step(id="a", run=("x",), secrets={name: "vault:x"})]), "shell")
