@@ -28,8 +28,9 @@ lint: $(VENV)/lint ## ruff and mypy
 reports: $(VENV)/installed ## write reports/ anew from the shipped scenarios
 	@$(BIN)/python -m simdeploy.report.reports scenarios reports
 
-benchmarks: $(VENV)/installed ## the speed against a plain SimPy program, and where the time goes
+benchmarks: $(VENV)/installed ## the speed against a plain SimPy program, where the time goes, and how vetting grows
 	@$(BIN)/python -m benchmarks.run
+	@$(BIN)/python -m benchmarks.vetting
 
 notebooks: $(VENV)/notebooks ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simdeploy.environment.files import load_environment
     from simdeploy.environment.models import Environment
     from simdeploy.errors import SimdeployError
+    from simdeploy.plan.findings import Vetting
     from simdeploy.plan.measurement import measure
     from simdeploy.plan.metrics import METRICS
     from simdeploy.plan.plan import Plan
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from simdeploy.report.figures import capacity_figure, differences_figure, distributions_figure, gantt_figure
     from simdeploy.simulation.outcome import Outcome, simulate, trace
     from simdeploy.study.comparison import Comparison, compare
+    from simdeploy.study.difference import Difference, difference
     from simdeploy.study.resilience import Resilience, resilience
     from simdeploy.study.robustness import Robustness, vary_inputs
+    from simdeploy.vetting.vet import vet
 
 _HOMES = {
     "METRICS": "plan.metrics",
     "Comparison": "study.comparison",
+    "Difference": "study.difference",
     "Environment": "environment.models",
     "Outcome": "simulation.outcome",
     "Plan": "plan.plan",
@@ -48,6 +52,7 @@ _HOMES = {
     "build_plan": "planning.kinds",
     "capacity_figure": "report.figures",
     "compare": "study.comparison",
+    "difference": "study.difference",
     "differences_figure": "report.figures",
     "distributions_figure": "report.figures",
     "gantt_figure": "report.figures",
@@ -56,14 +61,17 @@ _HOMES = {
     "measure": "plan.measurement",
     "resilience": "study.resilience",
     "simulate": "simulation.outcome",
+    "Vetting": "plan.findings",
     "trace": "simulation.outcome",
     "vary_inputs": "study.robustness",
+    "vet": "vetting.vet",
 }
 """Public name -> the module it lives in; met on first use, so that `import simdeploy` costs nothing."""
 
 __all__ = [
     "METRICS",
     "Comparison",
+    "Difference",
     "Environment",
     "Outcome",
     "Plan",
@@ -73,9 +81,11 @@ __all__ = [
     "SimdeployError",
     "Step",
     "Trace",
+    "Vetting",
     "build_plan",
     "capacity_figure",
     "compare",
+    "difference",
     "differences_figure",
     "distributions_figure",
     "gantt_figure",
@@ -86,6 +96,7 @@ __all__ = [
     "simulate",
     "trace",
     "vary_inputs",
+    "vet",
 ]
 
 

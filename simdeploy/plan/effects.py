@@ -79,4 +79,4 @@ def _checked(value: Any) -> Any:
                 "{value} has the number {given}, not a {kind}; write it in quotes",
                 {"value": repr(value)[:60], "given": given, "kind": kind.rstrip("?")},
             )
-    return tuple(value)
+    return tuple(float(x) if kind == "weight" else x for kind, x in zip(("", *wanted), value, strict=False))

@@ -37,5 +37,5 @@ def test_a_plan_that_was_changed_after_it_was_written_is_refused(plan, change):
 
 
 def test_a_file_of_a_later_form_is_no_plan_here(plan):
-    with pytest.raises(PlanError, match="format"):
-        Plan.from_json(json.dumps(json.loads(plan.to_json()) | {"format": 2}))
+    with pytest.raises(PlanError, match=r"has format 2, .* up to 1; read it with the newer simdeploy that wrote it \(99\.0\)"):
+        Plan.from_json(json.dumps(json.loads(plan.to_json()) | {"format": 2, "tool": "99.0", "novel": True}))

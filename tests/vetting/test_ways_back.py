@@ -35,7 +35,10 @@ entry: web
 demand: {{rate: 50 req/s}}
 services:
   web:
-    {{on: [{web}], capacity: 60 req/s, actions: &a {{drain: {{duration: 1 s}}, install: {{duration: 1 s}}, start: {{duration: 1 s}}}}{calls}}}
+    on: [{web}]
+    capacity: 60 req/s
+    actions: &a {{drain: {{duration: 1 s}}, install: {{duration: 1 s}}, start: {{duration: 1 s}}}}
+    {calls}
   {mid}
 """
 
@@ -44,7 +47,7 @@ def small_upgrade(rng: random.Random, folder: pathlib.Path) -> Plan:
     web = [f"w{i}" for i in range(rng.randint(2, 3))]
     mid = ["m0", "m1"] if len(web) == 2 and rng.random() < 0.5 else []
     text = ENVIRONMENT.format(
-        machines=", ".join(f"{{name: {m}}}" for m in web + mid), web=", ".join(web), calls=", calls: {mid: 1}" if mid else "",
+        machines=", ".join(f"{{name: {m}}}" for m in web + mid), web=", ".join(web), calls="calls: {mid: 1}" if mid else "",
         mid=f"mid: {{on: [{', '.join(mid)}], capacity: 40 req/s, actions: *a}}" if mid else "",
     )  # fmt: skip
     (folder / "e.yaml").write_text(text)
