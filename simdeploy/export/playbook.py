@@ -192,8 +192,9 @@ class _Book:
             found.append({"name": f"{entry.number} is it needed at all?", **fact, "when": [*when, not_needed]})
         if not step.run and not step.check:
             found.append(self._prompt(entry, word))
-        title = literal(f"{entry.number} {visible(step.id)}" + (f" and {len(entry.steps) - 1} like it" if len(entry.steps) > 1 else ""))
-        found.append({"name": title, "when": [*when, *guards], "block": [*self._tasks(entry, word), self._result(entry, word)]})
+        found.append(
+            {"name": literal(_title(entry)), "when": [*when, *guards], "block": [*self._tasks(entry, word), self._result(entry, word)]}
+        )
         if step.gate is not None:
             found.append(self._abort(f"{entry.number} gate", self._count("failed", [step.id]) + " > 0", step.gate.reaction))
         elif step.fatal:
@@ -237,14 +238,14 @@ class _Book:
         throttle = {"throttle": max(1, min(room))} if room else {}
         when = {"when": f"check_{key}.rc | default(1) != 0"} if step.check and step.kind == "step" else {}
         field = "run" if step.run else "check"
-        doing = self._command(entry, field, "do it") | {"register": f"run_{key}", "ignore_errors": True} | when | limit | throttle
+        doing = self._command(entry, field) | {"register": f"run_{key}", "ignore_errors": True} | when | limit | throttle
         return [*tasks, doing]
 
-    def _command(self, entry: Entry, field: str, name: str) -> dict[str, Any]:
+    def _command(self, entry: Entry, field: str, question: str = "") -> dict[str, Any]:
         """A task that runs the words of *field* without a shell, where the step wants it."""
         step = entry.first
         task: dict[str, Any] = {
-            "name": f"{entry.number} {name}",
+            "name": literal(f"{_title(entry)}{', ' * bool(question)}{question}"),
             "ansible.builtin.command": {"argv": self._argv(entry, field), "expand_argument_vars": False},
         }
         if (step.on or DESK) != (entry.machines[0] or DESK):
@@ -258,8 +259,6 @@ class _Book:
             command["argv"] = [*wrapped, *argv] if isinstance(argv, list) else f"{{{{ {wrapped!r} + {argv.strip('{} ')} }}}}"
             command["stdin"] = "\n".join(lookups)
             task["no_log"] = True
-        if field == "run" and step.no_return:
-            task["name"] += ": POINT OF NO RETURN"
         return task
 
     def _argv(self, entry: Entry, field: str) -> list[str] | str:
@@ -359,6 +358,12 @@ class _Book:
             "when": [f"{ABORT} == ''", when],
             **self._at_the_desk(),
         }
+
+
+def _title(entry: Entry) -> str:
+    step = entry.first
+    final = "POINT OF NO RETURN: " if step.no_return else ""
+    return f"{final}{entry.number} {visible(step.id)}" + (f" and {len(entry.steps) - 1} like it" if len(entry.steps) > 1 else "")
 
 
 def _polls(step: Step) -> int:
