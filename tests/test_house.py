@@ -18,13 +18,21 @@ LAYERS = {
     "planning": 4,
     "simulation": 4,
     "vetting": 4,
+    "export": 4,
     "study": 5,
     "report": 6,
     "cli": 7,
     "__init__": 7,
     "__main__": 8,
 }
-DOORS = {"simpy": "simulation/engine.py", "ruamel": "environment/loading.py", "matplotlib": "report/figures.py", "click": "cli"}
+DOORS = {
+    "simpy": ("simulation/engine.py",),
+    "ruamel": ("environment/loading.py", "export/playbook.py"),
+    "matplotlib": ("report/figures.py",),
+    "click": ("cli",),
+    "jinja2": ("export/pages.py",),
+}
+"""Library -> where it is met; YAML is read behind one door and written behind another."""
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 
@@ -58,7 +66,7 @@ def test_imports_go_only_downwards(path):
 def test_each_heavy_library_has_one_door(library):
     users = {str(p.relative_to(PACKAGE)) for p in FILES for module in imports(ast.parse(p.read_text())) if module.split(".")[0] == library}
 
-    assert users and all(user == DOORS[library] or user.startswith(f"{DOORS[library]}/") for user in users)
+    assert users and all(any(user == door or user.startswith(f"{door}/") for door in DOORS[library]) for user in users)
 
 
 def test_every_room_has_its_layer():

@@ -155,11 +155,11 @@ class Plan(Frozen):
         """The steps as a DAG of ids: u -> v means that v begins after u has ended; each edge is weighted by u's mean [s]."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(s.id for s in self.steps)
-        mean = self._means_s()
+        mean = self.means_s()
         graph.add_edges_from((u, s.id, {"weight": mean[u]}) for s in self.steps for u in (*s.needs, *s.after))
         return graph
 
-    def _means_s(self) -> dict[str, float]:
+    def means_s(self) -> dict[str, float]:
         """The mean of each step [s]; a replay takes what it does in the mean over the schedules of the store's copies."""
         replays = {n: {"duration": fixed(s.store.mean_replay_s)} for n, s in self.environment.services.items() if s.store is not None}
         return {s.id: s.model_copy(update=replays[s.replays]).mean_s if s.replays else s.mean_s for s in self.steps}
@@ -167,7 +167,7 @@ class Plan(Frozen):
     def critical_path_s(self) -> float:
         """The longest path at mean durations [s]: the main section, every forward round and the rollback, one after the other."""
         total, whole = 0.0, self.graph()
-        mean = self._means_s()
+        mean = self.means_s()
         for part in sorted({s.part for s in self.steps}):
             ended: dict[str, float] = {}
             graph = whole.subgraph(s.id for s in self.steps if s.part == part)
