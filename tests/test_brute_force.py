@@ -169,7 +169,8 @@ class World:
 
     def allocated(self) -> int:
         modes = {m.name: [self.mode[i] for i, (_, on) in self.env.instances.items() if on == m.name] for m in self.env.machines}
-        return sum(not m.hosted and m.name not in self.gone and (not modes[m.name] or set(modes[m.name]) != {"absent"}) for m in self.env.machines)
+        paid = [m.name for m in self.env.machines if not m.hosted and m.name not in self.gone]
+        return sum(not modes[name] or set(modes[name]) != {"absent"} for name in paid)
 
     def stands(self, instance: str, mode: str) -> None:
         self.mode[instance] = mode
