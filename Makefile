@@ -56,7 +56,7 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 $(VENV)/tests: $(VENV)/installed
 	@echo "Installing what the tests need ..." >&2
 	@$(PIP) -e '.[test]'
-	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq shellcheck >&2; } || \
+	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >&2 && apt-get install -y -qq shellcheck >&2; } || \
 	  echo "shellcheck is missing, so its tests are skipped. Install it with: apt-get install shellcheck" >&2
 	@touch $@
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simdeploy.environment.files import load_environment
     from simdeploy.environment.models import Environment
     from simdeploy.errors import SimdeployError
+    from simdeploy.export.formats import export
     from simdeploy.plan.findings import Vetting
     from simdeploy.plan.measurement import measure
     from simdeploy.plan.metrics import METRICS
@@ -55,6 +56,7 @@ _HOMES = {
     "difference": "study.difference",
     "differences_figure": "report.figures",
     "distributions_figure": "report.figures",
+    "export": "export.formats",
     "gantt_figure": "report.figures",
     "load_environment": "environment.files",
     "load_scenario": "planning.loading",
@@ -88,6 +90,7 @@ __all__ = [
     "difference",
     "differences_figure",
     "distributions_figure",
+    "export",
     "gantt_figure",
     "load_environment",
     "load_scenario",

@@ -44,6 +44,8 @@ class World:
         self.split: set[str] = set()
         self.locked_since: dict[str, float] = {}
         self.demand = self.env.demand.levels(0.0)[0][1]
+        self.gone: set[str] = set()
+        """Machines that died and never return: they are not paid for."""
         self.returns: set[str] = set()
         self.running: list[Step] = []
 
@@ -167,7 +169,8 @@ class World:
 
     def allocated(self) -> int:
         modes = {m.name: [self.mode[i] for i, (_, on) in self.env.instances.items() if on == m.name] for m in self.env.machines}
-        return sum(not m.hosted and (not modes[m.name] or set(modes[m.name]) != {"absent"}) for m in self.env.machines)
+        paid = [m.name for m in self.env.machines if not m.hosted and m.name not in self.gone]
+        return sum(not modes[name] or set(modes[name]) != {"absent"} for name in paid)
 
     def stands(self, instance: str, mode: str) -> None:
         self.mode[instance] = mode
@@ -292,6 +295,9 @@ def told(plan: Plan, trace: Any) -> Told:
             world.is_bad = True
         elif record.kind == "demand":
             world.demand = float(record.value)
+        elif record.kind == "crashed":
+            world.crashed(subject)
+            world.gone |= {subject} if record.value == "gone" else set()
         elif record.kind != "aborted":
             getattr(world, record.kind)(subject)
     last(trace.end_s if trace.outcome == "stuck" else max(makespan, plan.horizon_s or 0.0))

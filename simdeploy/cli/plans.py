@@ -11,7 +11,7 @@ import click
 
 from simdeploy.cli.program import MISSED, main
 from simdeploy.cli.shared import ELSEWHERE, end_forecast, forecast_options, progress_bar, read_plan, show, strategy_names, wrapped
-from simdeploy.errors import StudyError
+from simdeploy.errors import PlanError, StudyError
 
 if TYPE_CHECKING:
     from simdeploy.plan.plan import Plan
@@ -163,3 +163,50 @@ def check(file: pathlib.Path) -> None:
         click.echo(f"{file}: a sound scenario; its {have} {', '.join(str(len(p.steps)) for p in plans.values())} steps")
     else:
         click.echo(f"{file}: a sound environment")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.option("--to", required=True, type=click.Choice(["markdown", "html", "ansible", "ansible-inventory", "shell", "mermaid"]))
+@click.option("--strategy", metavar="NAME", shell_complete=strategy_names, help="Which strategy of a scenario, if there are several.")
+@ELSEWHERE
+@click.option(
+    "-o", "--output", type=click.Path(path_type=pathlib.Path, dir_okay=False), help="The file to write; by default standard output."
+)
+@click.option("--replications", type=click.IntRange(min=1), default=1000, show_default=True, help="Of a scenario's forecast.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of a scenario's forecast.")
+def export(
+    file: pathlib.Path,
+    to: str,
+    strategy: str | None,
+    environment: pathlib.Path | None,
+    output: pathlib.Path | None,
+    replications: int,
+    seed: int,
+) -> None:
+    """Print a plan (JSON), or that of a scenario's strategy, for people or for other tools.
+
+    Runbooks (markdown, html) tell what was found and forecast: of a plan what lies beside it, of a scenario what is worked out
+    now. Each form says which promises it loses.
+    """
+    from simdeploy.export.formats import export as run
+    from simdeploy.study.dossier import Dossier, dossier, read_dossier
+
+    if file.suffix == ".json" and strategy is None and environment is None:
+        known = read_dossier(file)
+    else:
+        built = read_plan(file, strategy, environment)
+        if to in ("markdown", "html"):
+            with progress_bar() as progress:
+                known = dossier(built, replications, seed, progress)
+        else:
+            known = Dossier(built, None, None)
+    text = run(known.plan, to, known.vetting, known.forecast)
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise PlanError(f"the export cannot be written to {str(output)!r} ({error.strerror}); name a file that you may write") from None
+    click.echo(f"{output}: {to} of the plan {known.plan.digest[:12]}", err=True)

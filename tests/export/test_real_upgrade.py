@@ -1,4 +1,4 @@
-"""The exports of the upgrade in scenarios/local, run on the service that really runs: it answers the new version, or the old one again."""
+"""The exports of the upgrade in scenarios/local on the service that really runs: its page answers the new version, or the old one."""
 
 from __future__ import annotations
 

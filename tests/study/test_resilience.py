@@ -293,8 +293,10 @@ def test_the_canonical_environments_have_the_policy_of_production(name):
     assert (3600, 300, 900) == (env.policy.machine.rto_s, env.policy.machine.rpo_s, env.policy.zone.rpo_s)
 
 
-def test_a_box_without_copies_has_no_recovery_and_says_why():
-    printed = invoke("scenarios/canonical/onebox.yaml", "--replications", "80")
+def test_a_box_without_copies_has_no_recovery_and_says_why(tmp_path):
+    onebox = pathlib.Path("scenarios/canonical/onebox.yaml").resolve()
+    (tmp_path / "bare.yaml").write_text(f"like: {onebox}\nname: bare\nservices: {{sql: {{store: {{copies: []}}}}}}\n")
+    printed = invoke(str(tmp_path / "bare.yaml"), "--replications", "80")
 
     assert 4 == printed.exit_code, printed.output
     said = " ".join(printed.stdout.split())
