@@ -64,7 +64,7 @@ def _verdict(book: Runbook) -> Iterable[str]:
     if book.verdict.findings:
         yield _table(("", "finding", "what is wrong, and what would mend it"), [tuple(map(text, row)) for row in book.verdict.findings])
     if book.verdict.accepted:
-        yield "Accepted, since it was there before the plan:\n\n" + "\n".join(f"- {text(a)}" for a in book.verdict.accepted)
+        yield "Risk that is accepted:\n\n" + "\n".join(f"- {text(a)}" for a in book.verdict.accepted)
 
 
 def _expectation(book: Runbook) -> Iterable[str]:

@@ -114,7 +114,7 @@ def runbook(plan: Plan, vetting: Vetting | None, forecast: Forecast | None) -> R
         people=_people(plan),
         preflight=_preflight(plan),
         verdict=_verdict(vetting),
-        expectation=_expectation(plan, forecast),
+        expectation=_expectation(forecast),
         chapters=tuple(_chapter(plan, p, undo, forecast, vetting) for p in sections),
         timeline=timeline(plan, sections[0], forecast) if sections else timeline(plan, Part(MAIN, ()), forecast),
         topology=topology(plan.environment),
@@ -162,9 +162,10 @@ def many(names: Sequence[str]) -> str:
 
 
 def _people(plan: Plan) -> tuple[str, ...]:
-    by_hand = sum(s.kind != "judge" and not s.run for s in plan.steps)
+    by_hand = [s.part == MAIN for s in plan.steps if s.kind != "judge" and not s.run]
+    others = f", and for {len(by_hand) - sum(by_hand)} of the rollback and of forward rounds" if not all(by_hand) else ""
     said = [f"pool {name}: at most {units} at once" for name, units in plan.pools.items()]
-    said += [f"a person for {by_hand} steps without a command, by hand"] if by_hand else []
+    said += [f"a person for {sum(by_hand)} steps by hand (no command){others}"] if by_hand else []
     return (*(visible(s) for s in said), "one who decides on go and no-go, one who types, and how to reach both")
 
 
@@ -203,14 +204,13 @@ def _verdict(vetting: Vetting | None) -> Verdict:
     return Verdict(said, rows, tuple(map(visible, vetting.accepted)))
 
 
-def _expectation(plan: Plan, forecast: Forecast | None) -> Expectation:
+def _expectation(forecast: Forecast | None) -> Expectation:
     if forecast is None:
         return Expectation("No forecast was given: durations below are those of the recipes, and the capacity left is not known.")
     rows = [(m, forecast.metrics[m]) for m in SHOWN if m in forecast.metrics]
     words = {True: "met", False: "missed", None: "the replications cannot tell"}
-    critical = f"; the longest path at mean durations is {clock(plan.critical_path_s())}"
     return Expectation(
-        f"{forecast.replications} replications, seed {forecast.seed}{critical}.",
+        f"{forecast.replications} replications, seed {forecast.seed}.",
         tuple((METRICS[m].meaning, *_expected(m, e)) for m, e in rows if m not in OUTCOMES or e.mean),
         tuple((visible(goal), words[met]) for goal, met in forecast.goals.items()),
     )

@@ -123,7 +123,9 @@ def rounds(folder: pathlib.Path, bad: int) -> Plan:
         ]  # fmt: skip
 
     back = Step(id="rollback/web@w0", section="rollback", began=("part1/web@w0/install",), run=recorder(folder, "0", "back"))
-    return farm_plan([*part(0, "forward"), *part(1, "rollback"), back], on_abort="rollback")
+    of_main = {"began": ("part0/web@w0/install",), "unbegun": ("part1/web@w0/install",)}
+    never = Step(id="rollback/of-main", section="rollback", run=recorder(folder, "0", "back from main alone"), **of_main)
+    return farm_plan([*part(0, "forward"), *part(1, "rollback"), back, never], on_abort="rollback")
 
 
 def shell(plan: Plan, folder: pathlib.Path, *options: str, answers: str = "", **variables: str) -> subprocess.CompletedProcess[str]:

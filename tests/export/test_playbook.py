@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
@@ -165,3 +167,19 @@ def test_hosts_that_share_a_task_with_a_secret_get_their_own_words(tmp_path):
 
     assert [["{w0}"], ["{w1}"]] == sorted(log(tmp_path)), ended.stdout
     assert 2 == (tmp_path / "log").read_text().count('"it\'s"')
+
+
+def test_a_host_that_cannot_be_reached_is_a_failure_that_the_judge_counts(tmp_path):
+    plan = two_batches(tmp_path)
+    ansible(plan, tmp_path, "--syntax-check")  # writes the files
+    here = f"{{ansible_connection: local, ansible_python_interpreter: {sys.executable}}}"
+    dead = "{ansible_host: 127.0.0.1, ansible_port: 1, ansible_connection: ssh}"
+    (tmp_path / "hosts.yaml").write_text(f"all: {{hosts: {{localhost: {here}, w0: {here}, w1: {dead}}}}}")
+    program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
+
+    ended = subprocess.run(
+        [program, "-i", "hosts.yaml", "plan.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
+
+    assert ["drain w0", "install w0", "look", "back w0"] == words(tmp_path), ended.stdout
+    assert 2 == ended.returncode and "UNREACHABLE" in ended.stdout
