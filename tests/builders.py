@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from simdeploy.environment.durations import Distribution, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.plan.measurement import metrics_of
-from simdeploy.plan.plan import Plan, Release
+from simdeploy.plan.plan import Crash, Plan, Release
 from simdeploy.plan.progress import Progress, order
 from simdeploy.plan.steps import Gate, Judge, Step
 from simdeploy.plan.trace import Trace
@@ -228,16 +228,35 @@ def _undoing(draw: Any, instance: str, part: int, rounds: int, kind: str, waits:
     ]
 
 
+@st.composite
+def dying_plans(draw: Any) -> Plan:
+    """The same with machines that die, some for good."""
+    plan = draw(random_plans() | undoable_plans())
+    machine, at_s = st.sampled_from([m.name for m in plan.environment.machines]), st.integers(0, 150).map(float)
+    one = st.builds(Crash, machine=machine, at_s=at_s, for_s=st.sampled_from([None, 5.0, 40.0, 200.0]))
+    dying = {"crashes": tuple(draw(st.lists(one, min_size=1, max_size=3))), "after_crash": draw(st.sampled_from(["retry", "abort"]))}
+    return plan.model_copy(update=dying)
+
+
 def assert_legal(plan: Plan, trace: Trace) -> None:
-    """Replayed through a Progress every step of *trace* begins in its turn, and the run ends as it did."""
+    """Replayed through a Progress every step of *trace* begins in its turn, none on a dead machine, and the run ends as it did."""
     progress, where = Progress(order(plan)), plan.wiring.position
-    now, may_begin = 0.0, set(progress.started())
+    now, may_begin, dead = 0.0, set(progress.started()), set[str]()
     for record in trace:
+        if record.kind == "crashed":
+            dead.add(record.subject)
+            progress.machine_down(record.subject)
+        elif record.kind == "repaired":
+            dead.remove(record.subject)
+            progress.machine_up(record.subject)
+        elif record.kind == "aborted" and plan.after_crash == "abort" and plan.steps[where[record.subject]].on in dead:
+            progress.abort(plan.on_abort, where[record.subject])  # the death did, unless the step itself did before
         if record.kind not in ("began", "ended"):
             continue
         assert record.at_s >= now
         now, step = record.at_s, where[record.subject]
         if record.kind == "began":
+            assert plan.steps[step].on not in dead, f"{record.subject} began on a dead machine"
             while step not in may_begin:
                 verdicts, fresh = progress.judged(), progress.started()
                 assert verdicts or fresh or progress.has_verdicts(), f"{record.subject} began before its turn"
@@ -250,7 +269,7 @@ def assert_legal(plan: Plan, trace: Trace) -> None:
     while verdicts or progress.has_verdicts():
         verdicts = progress.judged()
         assert not progress.started()
-    assert not may_begin and progress.outcome == trace.outcome
+    assert not may_begin and (progress.outcome or "stuck") == trace.outcome
 
 
 def standing(plan: Plan, told: Trace) -> dict[str, tuple[bool, str]]:

@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 
 from simdeploy.environment.durations import Distribution, fixed
 from simdeploy.plan.facts import FactBook
+from simdeploy.plan.following import measure
 from simdeploy.plan.layout import Layout
-from simdeploy.plan.measurement import measure, metrics_of
+from simdeploy.plan.measurement import metrics_of
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.queueing import flow
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.outcome import simulate_all
 from simdeploy.simulation.sampler import Draws
-from tests.builders import assert_legal, canonical, farm, lane, random_plans, rolling, run, standing, undoable_plans
+from tests.builders import assert_legal, canonical, dying_plans, farm, lane, random_plans, rolling, run, standing, undoable_plans
 
 MANY = 4000
 
@@ -252,13 +253,13 @@ def one_trace(plan: Plan, seed: int):
 
 
 @settings(max_examples=60)
-@given(plan=random_plans() | undoable_plans(), seed=st.integers(0, 10_000))
+@given(plan=random_plans() | undoable_plans() | dying_plans(), seed=st.integers(0, 10_000))
 def test_13_every_trace_is_a_legal_history_of_progress(plan, seed):
     assert_legal(plan, one_trace(plan, seed))
 
 
 @settings(max_examples=60)
-@given(plan=random_plans() | undoable_plans(), seed=st.integers(0, 10_000))
+@given(plan=random_plans() | undoable_plans() | dying_plans(), seed=st.integers(0, 10_000))
 def test_13_the_metrics_of_a_trace_are_those_of_the_run_that_left_it(plan, seed):
     engine = Engine(plan)
     draws = Draws(plan, seed, 0, 1, engine.names)
@@ -304,7 +305,7 @@ def test_13_no_instance_is_both_in_and_out_and_each_take_is_of_one_that_was_ther
 
 
 @settings(max_examples=40)
-@given(plan=random_plans(), seed=st.integers(0, 10_000))
+@given(plan=random_plans() | undoable_plans() | dying_plans(), seed=st.integers(0, 10_000))
 def test_13_what_is_offered_is_served_or_failed_or_still_waits(plan, seed):
     """Served and still waiting are counted here on their own, state by state; the queue has a brute-force twin in test_queueing."""
     engine = Engine(plan)
@@ -323,7 +324,7 @@ def test_13_what_is_offered_is_served_or_failed_or_still_waits(plan, seed):
     found = metrics_of(plan, engine.book, [path], [draws.phases(0)])
 
     assert found["failed_requests"][0] + served + queued == pytest.approx(offered)
-    assert offered == pytest.approx(plan.environment.demand.peak_per_s * max(path.end_s, 400.0))
+    assert offered == pytest.approx(plan.environment.demand.peak_per_s * max(path.end_s, plan.horizon_s))
 
 
 def test_a_monitor_that_restarts_afterwards_changes_nothing_before():

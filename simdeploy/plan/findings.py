@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from simdeploy.environment.base import Frozen
 from simdeploy.errors import PlanError
-from simdeploy.tables import html_table
+from simdeploy.tables import mime_bundle
 
 Severity = Literal["error", "warning", "note"]
 """error: an invariant is broken; warning: nobody can tell whether it holds; note: true, worth knowing, and no finding."""
@@ -53,6 +53,11 @@ class Finding(Frozen):
     cure: str
     """What would mend it."""
     witness: Witness | None = None
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from simdeploy.plan.overview import one_finding
+
+        return mime_bundle(one_finding(self))
 
 
 class Floor(Frozen):
@@ -105,7 +110,7 @@ class Vetting(Frozen):
         except ValidationError as error:
             raise PlanError(f"is no result of vetting ({error.error_count()} faults); write it anew with 'simdeploy plan -o'") from None
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.plan.overview import findings
 
-        return html_table(findings(self))
+        return mime_bundle(findings(self))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,6 @@ from simdeploy.plan.metrics import METRICS, OUTCOMES
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.queueing import flow
 from simdeploy.plan.state import State, StoreEvent
-from simdeploy.plan.steps import MAIN
-from simdeploy.plan.trace import GONE, Trace
 
 Floats = NDArray[np.float64]
 
@@ -143,9 +141,18 @@ class Meter:
 
     def close(self, outcome: str, end_s: float) -> Run:
         """The run, integrated to *end_s*."""
-        state = self.state
-        state.close(end_s)
+        self.state.close(end_s)
         self._count_lost(end_s if outcome == "stuck" else self.makespan_s)
+        return self.run(outcome, end_s)
+
+    @property
+    def facts(self) -> int:
+        """Where the facts of the latest state stand in the plan's FactBook."""
+        return self._states[-1]
+
+    def run(self, outcome: str, end_s: float) -> Run:
+        """What there is of the run until *end_s*, of which no data are known to be lost yet."""
+        state = self.state
         return Run(
             self._times, self._states, end_s, self.makespan_s, outcome, state.failovers, state.out_at_end(), self.steps_failed,
             self._lost_s["rollback"], self._lost_s["forward"], state.validated_at_s, state.store_events, self._cut_requests,
@@ -340,73 +347,3 @@ def _writes(rate_per_s: float | None, run: Run, book: FactBook, since_s: float, 
         overlap = min(end, until_s) - max(start if k else -math.inf, since_s)
         total += max(0.0, overlap) * min(facts.demand * facts.error_free, facts.capacity)
     return total
-
-
-class Measured(NamedTuple):
-    """The metrics of one trace; of each whether it was observed or had to be inferred from the steps."""
-
-    values: dict[str, float | None]
-    known: dict[str, Literal["observed", "inferred"]]
-    outcome: str
-
-
-def measure(plan: Plan, trace: Trace, phases: Mapping[str, Phases] | None = None) -> Measured:
-    """The metrics of one *trace* of *plan*.
-
-    A simulation knows everything; of a real run the metrics that users notice are known only from samples, and
-    are `inferred` here. Without *phases* the periodic copies that do not say when they begin are taken to begin a cycle.
-    """
-    layout = Layout(plan)
-    book = FactBook(layout)
-    steps, services = plan.wiring.position, layout.service_index
-    machines = plan.environment.machine_index
-    bad = frozenset(int(r.value or MAIN) for r in trace.records if r.kind == "bad_release")
-    meter = Meter(layout, book, plan.environment.demand.levels(0.0, plan.start.starts_at_s)[0][1], bad)
-    state = meter.state
-    now = 0.0
-    for record in trace.records:
-        if record.at_s > now:
-            meter.instant_over(now)
-            now = record.at_s
-        _fold(meter, state, record, steps, services, machines, layout)
-    meter.instant_over(now)
-    stores = {n: Phases(0.0, 0.0, plan.start.starts_at_s) for n, s in plan.environment.services.items() if s.store is not None}
-    values = metrics_of(plan, book, [meter.close(trace.outcome, max(trace.end_s, now))], [{**stores, **(phases or {})}])
-    real = trace.source == "journal"
-    return Measured(
-        {n: None if math.isnan(v[0]) else float(v[0]) for n, v in values.items()},
-        {n: "inferred" if real and m.sampled else "observed" for n, m in METRICS.items()},
-        trace.outcome,
-    )
-
-
-def _fold(meter: Meter, state: State, record: Any, steps: Any, services: Any, machines: Any, layout: Layout) -> None:
-    at_s, kind, subject, value = record
-    if kind == "began":
-        meter.began(steps[subject], at_s)
-    elif kind == "again":
-        meter.attempted(steps[subject], at_s)
-    elif kind == "ended":
-        if value in ("skipped", "not_needed"):
-            meter.passed(steps[subject], at_s)
-        elif layout.plan.steps[steps[subject]].kind == "judge":
-            meter.failed(at_s) if value == "failed" else None
-        else:
-            meter.ended(steps[subject], value, at_s)
-    elif kind == "aborted":
-        meter.aborted(value, at_s)
-    elif kind in ("noticed", "risen"):
-        i = layout.index[subject]
-        state.noticed(i, state.term(i)) if kind == "noticed" else state.risen(i, state.term(i), at_s)
-    elif kind == "elected":
-        state.elected(services[subject], state.vote(services[subject]), at_s)
-    elif kind == "expired":
-        state.expired(services[subject], state.lease(services[subject]))
-    elif kind == "corrupted":
-        state.corrupted(services[subject], at_s)
-    elif kind == "crashed":
-        state.crashed(machines[subject], at_s, value != GONE)
-    elif kind == "repaired":
-        state.repaired(machines[subject], at_s)
-    elif kind == "demand":
-        state.demanded(float(value))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from simdeploy.plan.findings import Finding, Floor, Vetting
+import networkx as nx
+
+from simdeploy.plan.findings import Finding, Floor, Vetting, Witness
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import Step
@@ -59,21 +61,56 @@ def findings(vetting: Vetting) -> Table:
     )
 
 
-def finding(one: Finding) -> str:
-    """A finding in words, with the state that shows it."""
+def one_finding(one: Finding) -> Table:
+    """A finding as a table: what is wrong, what would mend it, and the state that shows it."""
+    rows = [("what is wrong", one.message), ("cure", one.cure), *(shown(one.witness) if one.witness else ())]
+    return Table(f"{one.severity} {one.id}", ("", ""), rows, left=(0, 1))
+
+
+def finding(one: Finding, plan: Plan) -> str:
+    """A finding in words, with the state of the environment that shows it."""
     lines = [f"{one.severity} {one.id}: {one.message}", f"  cure: {one.cure}"]
-    witness = one.witness
-    if witness is None:
-        return "\n".join(lines)
-    for label, steps in (("lost", witness.lost), ("failed", witness.failed), ("running", witness.running), ("ended", witness.ended)):
-        if steps:
-            lines.append(f"  {label}: {listed(steps, most=4)}")
+    if one.witness is not None:
+        lines += [f"  {label}: {said}" for label, said in shown(one.witness) if label != "then"]
+        if one.witness.state or one.witness.lost:
+            lines += ["  then:", *(f"    {line}" for line in drawn(plan, one.witness))]
+    return "\n".join(lines)
+
+
+def shown(witness: Witness) -> list[tuple[str, str]]:
+    """The state that shows a finding: (what, which), row by row."""
+    parts = (("lost", witness.lost), ("failed", witness.failed), ("running", witness.running), ("ended", witness.ended))
+    rows = [(label, listed(steps, most=4)) for label, steps in parts if steps]
     standing: dict[str, list[str]] = {}
     for instance, how in witness.state.items():
         standing.setdefault(how, []).append(instance)
     if standing:
-        lines.append("  then: " + "; ".join(f"{listed(names, most=4)} {how}" for how, names in standing.items()))
-    return "\n".join(lines)
+        rows.append(("then", "; ".join(f"{listed(names, most=4)} {how}" for how, names in standing.items())))
+    return rows
+
+
+def drawn(plan: Plan, witness: Witness) -> list[str]:
+    """The state of the environment in a witness, a line for each service as calls go: what is as at the start, what is not, and how."""
+    env = plan.environment
+    lines = []
+    width = max(map(len, env.services))
+    for name in nx.lexicographical_topological_sort(env.calls):
+        marks, same = [], []
+        for instance in env.members(name):
+            machine = env.instances[instance][1]
+            if machine in witness.lost:
+                marks.append(f"\u2717 {machine} lost")
+            elif instance in witness.state:
+                marks.append(f"\u2591 {machine} {witness.state[instance]}")
+            elif instance not in plan.start.absent:
+                same.append(f"\u2588 {machine}")
+        lines.append(f"{name:<{width}}  {'  '.join((*_first(marks), *_first(same)))}".rstrip())
+    return lines
+
+
+def _first(marks: list[str], most: int = 5) -> list[str]:
+    """The first of many."""
+    return marks if len(marks) <= most else [*marks[: most - 1], f"{marks[most - 1][0]} {len(marks) - most + 1} more"]
 
 
 def verdict(vetting: Vetting) -> str:

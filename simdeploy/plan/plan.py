@@ -25,7 +25,7 @@ from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.steps import MAIN, ROLLBACK, Seconds, Step
-from simdeploy.tables import html_table
+from simdeploy.tables import mime_bundle
 from simdeploy.units import Fraction
 
 ON_SERVICES = ("lead", "schema", "point", "restore", "split", "join", "rewind")
@@ -219,10 +219,10 @@ class Plan(Frozen):
         content = self.model_dump(mode="json", exclude_defaults=True)
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.plan.overview import steps
 
-        return html_table(steps(self))
+        return mime_bundle(steps(self))
 
 
 def _stamp(content: Any) -> Any:
@@ -254,6 +254,8 @@ def _check_steps(plan: Plan) -> Iterator[Problem]:
 def _check_step(plan: Plan, step: Step, steps: dict[str, Step], rounds: set[int]) -> Iterator[str]:
     if (step.kind == "judge") != (step.judge is not None) or (step.kind == "gate") != (step.gate is not None):
         yield f"step {step.id!r} has kind {step.kind!r}; a judge carries `judge`, a gate carries `gate`, a step neither"
+    if not step.awaited and (step.begin or step.until_idle or step.no_return):
+        yield f"step {step.id!r} changes something as soon as it begins, so an abort waits for it; drop its `awaited`"
     if step.until_idle:
         yield from _check_drain(plan, step)
     if step.replays:

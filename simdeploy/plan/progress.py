@@ -7,7 +7,7 @@ pools, aborts and the change of section. Steps go by their position in the plan.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 import networkx as nx
@@ -44,7 +44,7 @@ class Order(NamedTuple):
     machine: list[str]
     """Where each step is executed."""
     dropped: list[int]
-    """The gates that an abort does not wait for."""
+    """The steps that an abort does not wait for."""
 
 
 def order(plan: Plan) -> Order:
@@ -76,7 +76,7 @@ def order(plan: Plan) -> Order:
         lane=[same[i] for i in range(len(plan.steps))],
         watched={i: [wiring.position[w] for w in s.judge.watch] for i, s in enumerate(plan.steps) if s.judge},
         machine=[s.on for s in plan.steps],
-        dropped=[i for i, s in enumerate(plan.steps) if s.gate is not None and not s.gate.awaited],
+        dropped=[i for i, s in enumerate(plan.steps) if not s.awaited],
     )
 
 
@@ -84,7 +84,7 @@ class Progress:
     """One run of a plan, seen from its order.
 
     Tell it `ended`; then ask `judged`, then `started`, as model.md orders one instant. `passed` collects the steps that
-    ended without running since it was last emptied, and gates that an abort cut short; `aborts` who aborted and what follows.
+    ended without running since it was last emptied, and what an abort cut short; `aborts` who aborted and what follows.
     """
 
     def __init__(self, steps: Order) -> None:
@@ -160,13 +160,30 @@ class Progress:
         else:
             while (best := self._next()) is not None:
                 self._take(best, begun, first_only=True)
-        if begun:
-            self.running += len(begun)
-        elif self.running == 0 and self.outcome is None and not self._judges and not self._has_work():
-            self._close_section()
-            if self.outcome is None and not self._judges:
-                return self.started()
-        return begun
+        self.running += len(begun)
+        return self.started() if not begun and self._moves_on() else begun
+
+    def started_among(self, most: int, only: Callable[[int], bool]) -> list[int]:
+        """As `started`, but no more than *most* steps, and of those only what *only* lets through; the others stay ready."""
+        held = [[i for i in heap if not only(i)] for heap in self._ready]
+        self._ready = [sorted(set(heap).difference(kept)) for heap, kept in zip(self._ready, held, strict=True)]
+        begun: list[int] = []
+        while len(begun) < most and (best := self._next()) is not None:
+            self._take(best, begun, first_only=True)
+        self._ready = [sorted(heap + kept) for heap, kept in zip(self._ready, held, strict=True)]
+        self.running += len(begun)
+        return self.started_among(most, only) if not begun and self._moves_on() else begun
+
+    def ready(self) -> list[int]:
+        """The steps that wait for nothing but room, in plan order."""
+        return sorted(i for heap in self._ready for i in heap)
+
+    def _moves_on(self) -> bool:
+        """Close the section in which nothing is left to do; whether another one has begun then."""
+        if self.running > 0 or self.outcome is not None or self._judges or self._has_work():
+            return False
+        self._close_section()
+        return self.outcome is None and not self._judges
 
     def _has_work(self) -> bool:
         return any(self._ready) or any(self._stranded.values())
@@ -191,11 +208,11 @@ class Progress:
             heapq.heapify(self._ready[group])
         for machine, steps in self._stranded.items():
             self._stranded[machine] = [i for i in steps if self._may_go_on(i)]
-        for gate in self._order.dropped:
-            if gate != step and self._began[gate] and self.results[gate] is None:
-                self._stopped(gate)
-                self.passed.append((gate, SKIPPED))
-                self._settle(gate, SKIPPED)
+        for dropped in self._order.dropped:
+            if dropped != step and self._began[dropped] and self.results[dropped] is None:
+                self._stopped(dropped)
+                self.passed.append((dropped, SKIPPED))
+                self._settle(dropped, SKIPPED)
 
     def machine_down(self, machine: str) -> None:
         """No step begins on this machine until it is up again."""

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, Duration
-from simdeploy.environment.models import Artefact
+from simdeploy.environment.models import Artefact, Retry
 from simdeploy.environment.names import Name, Reference
 from simdeploy.plan.effects import Effect
 
@@ -48,8 +48,6 @@ class Gate(Frozen):
     false_alarms: float = Field(default=0.0, ge=0, le=1)
     reaction: Reaction = "rollback"
     """forward: on to the next round of section `forward`, which brings a fix."""
-    awaited: bool = True
-    """Whether an abort waits for its verdict. A look changes nothing, so that one need not be finished."""
 
 
 def _factor(value: Any) -> Any:
@@ -113,6 +111,8 @@ class Step(Frozen):
     """(instance, share of its capacity that is left) while it runs, retries included; 0 = a lock."""
     gate: Gate | None = None
     judge: Judge | None = None
+    awaited: bool = True
+    """Whether an abort waits for its end. A look, or a pause before one, changes nothing, so that it need not be finished."""
     no_return: bool = False
     """Once it began there is no undo."""
     fatal: bool = False
@@ -122,6 +122,9 @@ class Step(Frozen):
     check: tuple[str, ...] = ()
     """Exits 0 when the step's effect is there already."""
     expects: tuple[str, ...] = ()
+    """Exits 0 when the world is as the step needs it; else the runner stops before it."""
+    retry: Retry = "checked"
+    """Whether `run` may be sent again without its `check` having shown that it took no effect."""
     artefact: Artefact | None = None
     """The file that it installs."""
     secrets: dict[Name, Reference] = {}

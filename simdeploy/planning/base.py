@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import TimeOfDay
-from simdeploy.environment.models import Environment
+from simdeploy.environment.models import Environment, Input
 from simdeploy.environment.names import Name, did_you_mean
 from simdeploy.environment.policy import Policy
 from simdeploy.errors import InvalidDocument, Problem
@@ -17,7 +18,7 @@ from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan, Source
 from simdeploy.planning.builder import Builder
-from simdeploy.tables import html_table
+from simdeploy.tables import mime_bundle
 from simdeploy.units import Seconds
 
 
@@ -60,6 +61,8 @@ class Scenario(Frozen):
     """The strategy with which the others are compared; by default the first."""
     strategies: Mapping[Name, Choice] = Field(min_length=1)
     """The choices that are compared."""
+    inputs: SkipJsonSchema[tuple[Input, ...]] = ()
+    """Where the numbers of its own file come from, gathered from the marks `assumed` and `measured` there."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Scenario:
@@ -98,10 +101,10 @@ class Scenario(Frozen):
             **fields,
         )
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.planning.overview import strategies
 
-        return html_table(strategies(self))
+        return mime_bundle(strategies(self))
 
 
 def _common_problems(scenario: Scenario) -> Iterator[Problem]:

@@ -213,6 +213,7 @@ class Builder:
             slow=((slowed or target, recipe.capacity_left),) if recipe.capacity_left < 1 else (),
             run=_filled(recipe.undo if undo else recipe.command, words),
             check=_filled(recipe.undo_check if undo else recipe.check, words),
+            retry=recipe.retry,
             artefact=None if undo or self.section == "rollback" else recipe.artefact,
             secrets=recipe.secrets,
             **fields,

@@ -33,6 +33,7 @@ def load_scenario(path: str | pathlib.Path, environment: str | pathlib.Path | No
 def _scenario(document: Document, instead: str | pathlib.Path | None = None) -> Scenario:
     data = document.data
     data.setdefault("name", document.path.stem)
+    document.gather_inputs()
     model = _model(document)
     named = data.get("environment")
     if not isinstance(named, str):

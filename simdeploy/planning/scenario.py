@@ -19,7 +19,7 @@ from simdeploy.planning.batches import KEYS, Tolerated, cut, cutting_keys, surgi
 from simdeploy.planning.built_in import BUILT_IN, filled_in
 from simdeploy.planning.partition import REPLACING, Partition, partition_problems, prefixed, recipes_needed
 from simdeploy.planning.slices import Slices, slice_problems
-from simdeploy.planning.validation import Check, Checkpoint, blind_problems, checkpoint_problems, unreached_problems
+from simdeploy.planning.validation import Check, Checkpoint, blind_problems, blind_warnings, checkpoint_problems, unreached_problems
 
 Stage = Annotated[
     tuple[Name, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=Name | tuple[Name, ...])
@@ -107,8 +107,8 @@ class Upgrade(Scenario):
         return f"{stages}{' > ' if stages else ''}slices of {'+'.join(self.sliced(chosen))}"
 
     def warnings(self) -> Sequence[str]:
-        """A sentence for each batch that is larger than `forks`, which a reader may think bounds what is out."""
-        return list(_forks_warnings(self))
+        """A sentence for each batch that is larger than `forks`, which a reader may think bounds what is out, and for each blind check."""
+        return [*_forks_warnings(self), *blind_warnings(self)]
 
     def misfits(self) -> dict[str, str | None]:
         """Built-in strategy -> why it makes no sense here, or which one it comes to; None if it fits."""

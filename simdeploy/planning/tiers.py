@@ -158,7 +158,7 @@ def _blue_green(build: Builder, name: str, partition: Partition, barrier: Barrie
     barrier = build.validated(places(1, 1), name, judge(build, f"code/{name}/judge#2", name, list(leaving.values())))
     if partition.keep_old_s:
         kept = Distribution(kind="fixed", parameters=(partition.keep_old_s,))
-        build.add(Step(id=f"code/{name}/keep_old", target=name, after=barrier, duration=kept))
+        build.add(Step(id=f"code/{name}/keep_old", target=name, after=barrier, duration=kept, awaited=False))
         barrier = (build.steps[-1].id,)
     gone = {i: release(build, i, (leaving[i][-1].id,)).model_copy(update={"after": barrier}) for i in old}
     gone = {i: step.model_copy(update={"lane": step.id}) for i, step in gone.items()}  # a halt keeps what has not been given back

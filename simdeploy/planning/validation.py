@@ -119,8 +119,22 @@ def blind_problems(scenario: Upgrade) -> list[Problem]:
         way_out = "name one under its 'observes'"
     else:
         return []
-    asking = [name for name, check in scenario.checks.items() if check.of == "monitoring"]
-    return [Problem((n, "of"), f"{why}, so {n!r} would find nothing; {way_out}, or look at new, old or primary") for n in asking]
+    return [Problem((n, "of"), f"{why}, so {n!r} would find nothing; {way_out}, or look at new, old or primary") for n in _asking(scenario)]
+
+
+def blind_warnings(scenario: Upgrade) -> list[str]:
+    """A sentence for each check that asks monitoring, where no monitor has checks for any of the new versions."""
+    env = scenario.environment
+    new = [name for name in scenario.to if env.services[name].role != "datastore"]
+    monitors = [(name, s, v) for name, s in env.services.items() if s.role == "monitoring" for v in (s.version, scenario.to.get(name))]
+    if not new or any(own != n and v is not None and m.has_checks(v, n, scenario.to[n]) for own, m, v in monitors for n in new):
+        return []
+    why = f"no monitor has checks for the new version of any of {in_short(new)}, so it finds no bad release"
+    return [f"check {n!r} asks monitoring, and {why}; add them under 'accepts', or look at new, old or primary" for n in _asking(scenario)]
+
+
+def _asking(scenario: Upgrade) -> list[str]:
+    return [name for name, check in scenario.checks.items() if check.of == "monitoring"]
 
 
 def checkpoint_problems(points: Sequence[Checkpoint], known: Mapping[str, Check]) -> list[Problem]:
@@ -146,13 +160,13 @@ def checkpoint_steps(
     steps: list[Step] = []
     if point.bake_s:
         bake = Distribution(kind="fixed", parameters=(point.bake_s,))
-        steps.append(Step(id=f"{phase}/{label}/bake#{number}", after=after, duration=bake))
+        steps.append(Step(id=f"{phase}/{label}/bake#{number}", after=after, duration=bake, awaited=False))
         after = (steps[0].id,)
     for name in point.checks:
         check = checks[name]
         errs = {"sensitivity": check.sensitivity, "false_alarms": check.false_alarms}
-        gate = Gate(of=check.of, **errs, reaction=point.reaction(round_), awaited=False)
+        gate = Gate(of=check.of, **errs, reaction=point.reaction(round_))
         end = (("validated",),) if point.after == "end" else ()
-        step_id = f"{phase}/{label}/{name}#{number}"
-        steps.append(Step(id=step_id, kind="gate", after=after, duration=check.duration, gate=gate, end=end, run=check.command))
+        what = {"id": f"{phase}/{label}/{name}#{number}", "duration": check.duration, "run": check.command}
+        steps.append(Step(kind="gate", after=after, gate=gate, awaited=False, end=end, **what))
     return steps

@@ -61,10 +61,14 @@ class Engine:
 
     def trace(self, draws: Draws) -> Trace:
         """The records of the first replication of *draws*."""
-        durations, failing = next(draws.rows())
-        records: list[Record] = []
-        run = _Replication(self, draws, 0, durations, failing, records).run()
-        return Trace(records, run.end_s, run.outcome)
+        return next(self.traces(draws))
+
+    def traces(self, draws: Draws) -> Iterator[Trace]:
+        """The records of each replication of *draws*, in order."""
+        for r, (durations, failing) in enumerate(draws.rows()):
+            records: list[Record] = []
+            run = _Replication(self, draws, r, durations, failing, records).run()
+            yield Trace(records, run.end_s, run.outcome)
 
     def timed_runs(self, draws: Draws) -> Iterator[tuple[Run, list[float], list[float]]]:
         """Like `runs`, each with when the steps began and when they ended, by position in the plan [s].

@@ -19,10 +19,11 @@ from simdeploy.plan.metrics import METRICS
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.trace import Trace
 from simdeploy.simulation import statistics
+from simdeploy.simulation.display import notebook_progress
 from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.sampler import Draws
 from simdeploy.simulation.steptimes import StepTimes
-from simdeploy.tables import html_table
+from simdeploy.tables import mime_bundle
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,10 +131,10 @@ class Outcome(NamedTuple):
         }
         return json.dumps(content, indent=1, allow_nan=False)
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.simulation.overview import forecast
 
-        return html_table(forecast(self))
+        return mime_bundle(forecast(self))
 
 
 def _statistic(name: str, values: Floats) -> float | None:
@@ -172,8 +173,8 @@ def simulate_all(
     *follow_steps* also keeps when each step ran, in every replication.
 
     The numbers depend on *seed* alone, not on *jobs* (processes; None = all cores where that pays). *progress* is
-    called with (replications done, replications in all) over all plans. An interrupt (Ctrl-C) ends early with the
-    replications that all plans have done, marked `interrupted`; with none done it is raised again.
+    called with (replications done, replications in all) over all plans; without it a notebook shows a bar. An interrupt
+    (Ctrl-C) ends early with the replications that all plans have done, marked `interrupted`; with none done it is raised again.
     """
     if replications < 1:
         raise StudyError(f"{replications} replications are none; ask for at least 1")
@@ -183,6 +184,7 @@ def simulate_all(
     size = _block_size(replications, max((len(p.steps) for p in plans.values()), default=1), len(plans))
     tasks = [(name, first, min(size, replications - first)) for first in range(0, replications, size) for name in plans]
     done: dict[str, list[_Block]] = {name: [] for name in plans}
+    progress = progress or notebook_progress()
     interrupted, count = False, 0
     alone = jobs == 1 or (jobs is None and work < WORTH_WORKERS)
     blocks = _serial(plans, seed, tasks, paths, follow_steps) if alone else _parallel(plans, seed, tasks, paths, follow_steps, jobs)

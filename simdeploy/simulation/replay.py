@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from simdeploy.environment.durations import ZERO, fixed
 from simdeploy.plan.findings import Finding
-from simdeploy.plan.measurement import measure
+from simdeploy.plan.following import measure
 from simdeploy.plan.plan import Crash, Plan, Release
 from simdeploy.plan.steps import MAIN, Step
 from simdeploy.plan.trace import Trace

@@ -22,7 +22,7 @@ class Wanted:
     def __init__(self, shape: Shape) -> None:
         self.plan = shape.plan
         serving = {i: Condition(SERVING, "") for i in range(len(shape.instances))}
-        self.rest = Floors(Section(shape, starts=None if self.plan.start.live else serving, active=lambda _: False))
+        self.rest = Floors(Section(shape, starts=None if self.plan.start.live else serving, active=()))
         """The environment before the plan does anything; of a fresh deployment, as it is to be."""
         self.rest.forced.clear()
 

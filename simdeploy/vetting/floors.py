@@ -137,7 +137,7 @@ class Floors:
                 whole += count * values[0]
                 _weigh(weights, _chain(life, values), count, None)
             return whole
-        releases = self._releases([life for life, _ in parts])
+        releases = self._releases([life for life, _ in parts], given.lost)
         for unit in self._units(parts):
             chain = self._merged(unit)
             life = unit[0][0]
@@ -245,6 +245,8 @@ class Floors:
                     return Low(0.0, others.state)
                 continue
             life = self.section.life_of[reign.leader]
+            if given.failing and (failed := self._failed_before(life, reign.spell, members, given)) is not None:
+                return Low(0.0, failed)
             for spell in life.spells:
                 if not self.section.overlap(spell, reign.spell, same=True) or self._is_past(spell) or self._is_split(service, spell):
                     continue
@@ -256,6 +258,20 @@ class Floors:
                         worst, Low(_times(capacity, slowing.left), self._at(Spell(slowing.since, None, life.spells[0].condition, 0)))
                     )
         return worst
+
+    def _failed_before(self, life: Life, reign: Spell, members: list[Life], given: Without) -> frozenset[Event] | None:
+        """A state in which the lead is with one whose lane has failed before and who is therefore out; None where there is none."""
+        staying, speaks = self._releases(members, given.lost)[life.name]
+        for out, back in itertools.pairwise(life.spells) if reign.since is not None else ():
+            if out.serves or not back.serves or out.since is None or back.since is None or reign.since is None:
+                continue
+            spoken = speaks.get(back.since)
+            known = staying <= 0 and spoken is not None and self.shape.precedes(spoken, reign.since, True)
+            if known or back.since >> 1 in {reign.since >> 1} | self._needed([reign.since >> 1]):
+                continue
+            if reign.until is None or not self.shape.precedes(reign.until, out.since, True):
+                return self._at(reign, out)
+        return None
 
     def _is_past(self, spell: Spell) -> bool:
         """Whether a spell is over before there are users."""
@@ -289,21 +305,21 @@ class Floors:
                 found += [(i, next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given)) for i in failing]
         return found
 
-    def _releases(self, lives: Collection[Life]) -> dict[int, tuple[int, Mapping[Event, Event | None]]]:
+    def _releases(self, lives: Collection[Life], lost: frozenset[int] = frozenset()) -> dict[int, tuple[int, Mapping[Event, Event | None]]]:
         """Of each life: how many of it may stay out for good, and from which event on the others are known not to have failed.
 
         A batch's judge tolerates so many failures; until it has spoken any of the batch may have failed. What no judge
-        watches may fail unnoticed, unless its failure is fatal.
+        watches may fail unnoticed, unless its failure is fatal. A failure that several batches share is given to the one that
+        lacks most by it, and of those to the one that is judged first, where one is judged before the other; else to each.
         """
-        budgets: dict[object, int] = {}
+        spent: list[tuple[set[int], int]] = []
         found: dict[int, tuple[int, Mapping[Event, Event | None]]] = {}
-        for life in lives:
+        for life, judges in sorted(((life, self._judges(life)) for life in lives), key=lambda pair: self._urgency(*pair)):
             staying, speaks = 0, dict[Event, Event | None]()
             events = {s.since for s in life.spells if s.since is not None}
             if events and all(e >> 1 in self._must_succeed for e in events):
                 found[life.name] = (0, {e: e for e in events})
                 continue
-            judges = {self.shape.judge_of.get(e >> 1) for e in events} - {None}
             for event in events:
                 if event >> 1 in self._must_succeed:
                     speaks[event] = event
@@ -311,24 +327,37 @@ class Floors:
                 judge = self.shape.judge_of.get(event >> 1)
                 fatal = self.shape.step_of[event >> 1].fatal
                 speaks[event] = event if fatal and judge is None else None if judge is None else 2 * judge + 1
+            count = sum(i not in lost for i in life.like)
             for judge in judges:
-                spec = self.shape.step_of[judge].judge if judge is not None else None
-                if spec is None:
-                    continue
-                budget = spec.of if spec.of in ("carried", "plan") else judge
-                left = budgets.setdefault(budget, _tolerated(spec))
-                staying = max(staying, min(left, len(life.like)))
-            for judge in judges:
-                spec = self.shape.step_of[judge].judge if judge is not None else None
+                spec = self.shape.step_of[judge].judge
                 if spec is not None:
-                    budgets[spec.of if spec.of in ("carried", "plan") else judge] -= staying
+                    used = sum(n for others, n in spent if any(self._counts(judge, spec, other) for other in others))
+                    staying = max(staying, min(_tolerated(spec) - used, count))
+            spent.append((judges, staying))
             found[life.name] = (staying, speaks)
         return found
+
+    def _judges(self, life: Life) -> set[int]:
+        """The judges that count the steps of a life."""
+        return {self.shape.judge_of[s.since >> 1] for s in life.spells if s.since is not None and s.since >> 1 in self.shape.judge_of}
+
+    def _urgency(self, life: Life, judges: Collection[int]) -> tuple[float, int]:
+        """By which lives are sorted: those that lack most when they fail first, then as they are judged."""
+        shares = [s.share for s in life.spells]
+        return min(shares) - shares[-1], min((self.shape.level[self.shape.members[j][0]] for j in judges), default=0)
+
+    def _counts(self, judge: int, spec: Judge, other: int) -> bool:
+        """Whether what the *other* judge let pass is surely among what *judge* counts."""
+        return other == judge or (spec.of in ("carried", "plan") and self.shape.precedes(2 * other + 1, 2 * judge + 1, True))
 
     @cached_property
     def _must_succeed(self) -> set[int]:
         """The classes of what must have succeeded when the doors open."""
-        found, todo = set[int](), [e >> 1 for e in self.forced]
+        return self._needed([e >> 1 for e in self.forced])
+
+    def _needed(self, todo: list[int]) -> set[int]:
+        """The classes of all that must have succeeded before a step of these classes begins."""
+        found = set[int]()
         while todo:
             for name in self.shape.step_of[todo.pop()].needs:
                 c = self.shape.cls[self.shape.position[name]]

@@ -16,12 +16,13 @@ from simdeploy.vetting.shape import END
 
 _SECRETS = (
     re.compile(r"(?i)(pass(word|wd|phrase)?|secret|token|api[-_]?key|credentials?)\s*[=:]\s*[^\s\"'{$<]{3,}"),
+    re.compile(r"(?i)authorization:\s*(basic|bearer|token)\s+[^\s\"'{$<]{3,}"),
     re.compile(r"(?i)^--?(pass(word|wd)?|secret|token|api-?key)$"),
     re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@{$]+@"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"),
     re.compile(r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"),
 )
-"""What a secret in a command looks like: name=value, an option that wants one, a URL with a password, a key, a known token."""
+"""What a secret in a command looks like: name=value, a header, an option that wants one, a URL with a password, a key, a known token."""
 
 
 def targets(case: Case) -> Iterator[Finding]:

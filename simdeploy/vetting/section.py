@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ class Life(NamedTuple):
 class Section:
     """The steps of one part of a plan, from a given state on.
 
-    *starts* says how instances stand that do not stand as at the plan's start, *active* which steps are not passed over,
+    *starts* says how instances stand that do not stand as at the plan's start, *active* the classes that are not passed over,
     *schemas* and *leaders* what of these is not as at the plan's start; *known* are lives that sections of one plan share.
     """
 
@@ -76,7 +76,7 @@ class Section:
         shape: Shape,
         part: int = MAIN,
         starts: Mapping[int, Condition] | None = None,
-        active: Callable[[int], bool] = lambda _: True,
+        active: Collection[int] | None = None,
         schemas: Mapping[str, str] | None = None,
         leaders: Mapping[str, str | None] | None = None,
         known: dict[tuple[object, ...], Life] | None = None,
@@ -95,7 +95,10 @@ class Section:
     @cached_property
     def _in(self) -> list[bool]:
         """Of each class: whether its steps are of this part and are not passed over."""
-        return [step.part == self.part and self._active(k) for k, step in zip(self.shape.first.tolist(), self.shape.step_of, strict=True)]
+        found = [False] * len(self.shape.step_of)
+        for c in self.shape.classes_of[self.part] if self._active is None else self._active:
+            found[c] = True
+        return found
 
     @cached_property
     def steps(self) -> list[tuple[int, Step]]:

@@ -9,7 +9,7 @@ asked here are linear programs: so nothing is lost by merging.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -36,6 +36,28 @@ class Touch(NamedTuple):
     verb: str
     """Of an effect; `slow` of what a step slows."""
     value: Any
+
+
+class Guard(NamedTuple):
+    """What must have happened before a section is entered, that a step of it is not passed over."""
+
+    began: frozenset[Event]
+    """One of these, where there are any."""
+    unbegun: frozenset[Event]
+    """None of these."""
+    done: frozenset[Event]
+    """All of these."""
+    undone: frozenset[Event]
+    """Not all of these, where there are any."""
+
+    def holds(self, events: frozenset[Event]) -> bool:
+        """Whether a step with this guard is run when its section begins after these *events*."""
+        return (
+            (not self.began or not self.began.isdisjoint(events))
+            and self.unbegun.isdisjoint(events)
+            and self.done <= events
+            and (not self.undone or not self.undone <= events)
+        )
 
 
 class Shape:
@@ -105,6 +127,23 @@ class Shape:
         """The classes, each after all that come before it."""
         levels = [self.level[k] for k in self.first.tolist()]
         return sorted(range(len(self.size)), key=lambda c: (levels[c], self.first[c]))
+
+    @cached_property
+    def classes_of(self) -> dict[int, list[int]]:
+        """Of each part of the plan: its classes."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for c, step in enumerate(self.step_of):
+            found[step.part].append(c)
+        return found
+
+    @cached_property
+    def guards(self) -> list[Guard]:
+        """Of each class: what its guard asks for."""
+
+        def events(names: Iterable[str], when: int) -> frozenset[Event]:
+            return frozenset(2 * self.cls[self.position[name]] + when for name in names)
+
+        return [Guard(events(s.began, BEGIN), events(s.unbegun, BEGIN), events(s.done, END), events(s.undone, END)) for s in self.step_of]
 
     @cached_property
     def ancestors(self) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from simdeploy.plan.steps import ROLLBACK, Step
+from simdeploy.plan.steps import ROLLBACK
 from simdeploy.vetting.case import Case
 from simdeploy.vetting.closure import below
 from simdeploy.vetting.floors import Low
@@ -98,25 +98,9 @@ def _entered(case: Case, part: int, point: Point, lives: dict[tuple[object, ...]
             section.env.services[service].role == "datastore" and section.env.services[service].failover == "manual"
         )
         leaders[service] = last if keeps else next(iter(serving), None)
-    wanted = {c: _is_wanted(case, shape.step_of[c], point) for c in range(len(shape.size)) if shape.step_of[c].part == part}
-    cls = shape.cls
-    entered = Section(shape, part, starts, lambda k: wanted[cls[k]], schemas, leaders, lives)
+    active = {c for c in shape.classes_of[part] if shape.guards[c].holds(point.events)}
+    entered = Section(shape, part, starts, active, schemas, leaders, lives)
     last_steps = {e >> 1 for e in point.events if e & 1}
     passed = {u for c in last_steps for u in shape.before[c]}
     after = tuple(case.plan.steps[k].id for k in sorted(k for c in last_steps - passed for k in shape.members[c]))
     return Case(entered, case.wanted, after, point.about, alike)
-
-
-def _is_wanted(case: Case, step: Step, point: Point) -> bool:
-    """Whether the guard of a step holds when its section begins at *point*."""
-    shape = case.shape
-
-    def happened(name: str, when: int) -> bool:
-        return 2 * shape.cls[shape.position[name]] + when in point.events
-
-    return (
-        (not step.began or any(happened(n, 0) for n in step.began))
-        and not any(happened(n, 0) for n in step.unbegun)
-        and all(happened(n, END) for n in step.done)
-        and (not step.undone or not all(happened(n, END) for n in step.undone))
-    )

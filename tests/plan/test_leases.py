@@ -9,7 +9,7 @@ import pytest
 from simdeploy.environment.durations import fixed
 from simdeploy.environment.models import Environment
 from simdeploy.errors import InvalidDocument
-from simdeploy.plan.measurement import measure
+from simdeploy.plan.following import measure
 from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.outcome import trace

@@ -103,10 +103,10 @@ FAMILY_FORMS = [
 ]
 FORMS = {
     "environment.yaml": {
-        "  rate: {value: 150 req/s, assumed: a busy evening}": [
+        "  rate: {value: 130 req/s, assumed: a busy evening}": [
             "  steps: [{at: 0 s, rate: 9 req/s}, {at: 1.5h, rate: .5e2 req/min}]",
             "  daily: [{at: '8:30', rate: 9 req/s}]",
-            "  rate: 150req/s\n  excess: queue\n  patience: 30 s",
+            "  rate: 130req/s\n  excess: queue\n  patience: 30 s",
         ],
         "entry: web": [
             "entry: web\nmixing: errors",
@@ -167,8 +167,8 @@ SLIPS = {
         ("300 req/s ", "fast "),
         ("{middle: 1.5}", "{middle: -1}"),
         ("{middle: 1.5}", "{middle: {times: 1, kind: soft}}"),
-        ("value: 150 req/s, assumed", "value: 150, assumed"),
-        ("value: 150 req/s, assumed", "value: 150 req/s, guessed"),
+        ("value: 130 req/s, assumed", "value: 130, assumed"),
+        ("value: 130 req/s, assumed", "value: 130 req/s, guessed"),
         (", assumed: a busy evening", ""),
         ("assumed: a busy evening", "assumed: 3"),
         ("assumed: a busy evening", "assumed: ''"),

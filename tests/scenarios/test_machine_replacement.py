@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from simdeploy.environment.models import Action, Environment
 from simdeploy.errors import FileError, InvalidDocument
-from simdeploy.plan.facts import FactBook
-from simdeploy.plan.layout import ABSENT, SERVING, Layout
-from simdeploy.plan.measurement import Meter, _fold
+from simdeploy.plan.following import Following
+from simdeploy.plan.layout import ABSENT, SERVING
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.state import State
 from simdeploy.plan.trace import Trace
@@ -254,21 +253,19 @@ def replacements(draw: Any) -> MachineReplacement:
 
 def states(plan: Plan, told: Trace) -> tuple[State, list[dict[str, int]]]:
     """The state at the end, and after each instant how many of each service serve."""
-    layout = Layout(plan)
-    meter = Meter(layout, FactBook(layout), 50.0, frozenset())
-    steps, machines = plan.wiring.position, plan.environment.machine_index
+    following = Following(plan)
+    state, layout = following.state, following.state.layout
     counts = []
-    for at_s, records in itertools.groupby(told, key=lambda r: r.at_s):
+    for _, records in itertools.groupby(told, key=lambda r: r.at_s):
         for record in records:
-            _fold(meter, meter.state, record, steps, layout.service_index, machines, layout)
-        meter.instant_over(at_s)
+            following.tell(record)
         counts.append(
             {
-                name: sum(meter.state.mode(i) == SERVING for i in members)
+                name: sum(state.mode(i) == SERVING for i in members)
                 for name, members in zip(layout.service_names, layout.members, strict=True)
             }
         )
-    return meter.state, counts
+    return state, counts
 
 
 LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])

@@ -15,7 +15,7 @@ from simdeploy.environment.durations import Distribution, fixed
 from simdeploy.environment.files import load_environment
 from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError, InvalidDocument, PlanError
-from simdeploy.plan.measurement import measure
+from simdeploy.plan.following import measure
 from simdeploy.plan.plan import Crash, Plan
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine

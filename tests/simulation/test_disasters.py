@@ -10,7 +10,7 @@ import pytest
 from simdeploy.environment.durations import fixed
 from simdeploy.environment.models import Environment
 from simdeploy.errors import InvalidDocument, PlanError
-from simdeploy.plan.measurement import measure
+from simdeploy.plan.following import measure
 from simdeploy.plan.overview import steps as table_of
 from simdeploy.plan.plan import Corruption, Crash, Plan
 from simdeploy.plan.steps import Step
@@ -92,7 +92,8 @@ def test_an_infinite_loss_is_told_as_such():
     assert math.inf == found.values["data_loss_s"][0] == found.values["lost_writes"][0] == found.values["exposure_max_s"][0]
     assert json.loads(found.to_json())["metrics"]["data_loss_s"]["mean"] is None
     assert math.inf == found.summary().loc["data_loss_s", "p95"]
-    assert "<td style='text-align:left'>data_loss_s</td><td style='text-align:right'>no bound</td>" in found._repr_html_()
+    shown = found._repr_mimebundle_()["text/html"]
+    assert "<td style='text-align:left'>data_loss_s</td><td style='text-align:right'>no bound</td>" in shown
 
 
 def test_a_store_that_nobody_writes_loses_no_write_even_if_all_is_lost():

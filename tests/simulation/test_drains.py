@@ -11,7 +11,8 @@ import pytest
 from simdeploy.environment.durations import Distribution, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.errors import PlanError
-from simdeploy.plan.measurement import measure, metrics_of
+from simdeploy.plan.following import measure
+from simdeploy.plan.measurement import metrics_of
 from simdeploy.plan.plan import Crash, Plan, Start
 from simdeploy.plan.steps import Step
 from simdeploy.simulation.engine import Engine

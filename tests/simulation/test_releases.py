@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from simdeploy.environment.durations import fixed
 from simdeploy.errors import PlanError
-from simdeploy.plan.measurement import measure
+from simdeploy.plan.following import measure
 from simdeploy.plan.plan import Crash, Plan, Release
 from simdeploy.plan.steps import Gate, Judge, Step
 from simdeploy.simulation.outcome import trace
@@ -35,7 +35,7 @@ def brings(name: str, version: str, *needs: str, instance: str = "web@w0", secon
 
 
 def gate(name: str, *needs: str, seconds: float = 30.0, **fields: Any) -> Step:
-    rule = {k: fields.pop(k) for k in ("sensitivity", "false_alarms", "reaction", "awaited") if k in fields}
+    rule = {k: fields.pop(k) for k in ("sensitivity", "false_alarms", "reaction") if k in fields}
     return wait(name, seconds, *needs, kind="gate", gate=Gate(**rule), **fields)
 
 
@@ -280,6 +280,7 @@ def test_a_rollback_that_is_stuck_lasts_to_the_horizon():
         ((wait("f", 1.0, **fix()), wait("h", 1.0, done=("f",), **fix())), ["'h'", "'f' under done", "takes earlier steps"]),
         ((wait("u", 1.0, section="rollback"), wait("f", 1.0, unbegun=("u",), **fix())), ["'f'", "'u' under unbegun", "takes earlier"]),
         ((wait("m", 1.0), wait("n", 1.0, unbegun=("m",))), ["'n' is a main step with a guard", "unbegun"]),
+        ((brings("m", "2", awaited=False),), ["'m' changes something as soon as it begins", "`awaited`"]),
     ],
 )
 def test_steps_that_form_no_rounds_are_refused_by_name(steps, words):

@@ -14,7 +14,7 @@ from simdeploy.plan.layout import Layout
 from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.progress import Progress, Result, order
 from simdeploy.plan.state import State
-from simdeploy.plan.steps import Step
+from simdeploy.plan.steps import Judge, Step
 from simdeploy.vetting.capacity import front_door
 from simdeploy.vetting.floors import Floors, Without
 from simdeploy.vetting.section import Section
@@ -143,7 +143,10 @@ def test_with_any_one_machine_lost_too():
 
 
 def judged_plan(rng: random.Random) -> Plan:
-    """Batches of lanes over some of web's instances, judged one by one, or (surge) new instances that come before the old ones go."""
+    """Batches of lanes over web's instances in any order, judged one by one, or (surge) new ones that come before the old ones go.
+
+    Some lanes end out, and some batches wait for nothing.
+    """
     n = rng.randint(2, 4)
     web = [f"w{i}" for i in range(n)]
     fresh = [f"n{i}" for i in range(n)] if rng.random() < 0.3 else []
@@ -159,6 +162,7 @@ def judged_plan(rng: random.Random) -> Plan:
     )
     steps: list[Step] = []
     barrier: tuple[str, ...] = ()
+    rng.shuffle(web)
     of = rng.choice(["batch", "batch", "carried", "plan", "all_of_batch"])
     limit = rng.choice([0, 0, 1, 1, 2, None])
     while web:
@@ -177,14 +181,14 @@ def judged_plan(rng: random.Random) -> Plan:
             before = barrier if not lanes or rng.random() < 0.7 else (lanes[-1][-1].id,)
             made = [Step.model_validate({**lane[0], "after": before, "lane": lane[0]["id"] if fresh else ""})]
             made.append(Step.model_validate({**lane[1], "needs": [made[0].id], "lane": lane[0]["id"] if fresh else ""}))
-            lanes.append(made)
+            lanes.append(made if fresh or rng.random() < 0.9 else made[:1])
         steps += [s for lane in lanes for s in lane]
         if rng.random() < 0.85:
             watch = [s.id for lane in lanes for s in lane]
             judge = {"watch": watch, "size": len(lanes), "limit": limit, "of": of}
             ends = [lane[-1].id for lane in lanes]
             steps.append(Step.model_validate({"id": f"judge{len(steps)}", "kind": "judge", "after": ends, "judge": judge}))
-            barrier = (steps[-1].id,)
+            barrier = (steps[-1].id,) if rng.random() < 0.8 else ()
         else:
             barrier = tuple(lane[-1].id for lane in lanes)
     return Plan(environment=env, steps=tuple(steps), start=Start(absent=tuple(f"web@{m}" for m in fresh)))
@@ -235,6 +239,36 @@ def test_with_the_failures_that_judges_tolerate_added_up():
         assert found == pytest.approx(wanted, abs=1e-6), plan.to_json()
         leaks += found < front_door(floors).least_per_s
     assert leaks > 100
+
+
+def test_a_lead_that_is_handed_to_who_failed_serves_nothing():
+    """The judge tolerates that m1 fails and stays out; the lead goes to it all the same, unless the step needs its lane."""
+    env = Environment.model_validate(
+        {
+            "name": "e",
+            "machines": [{"name": "m0"}, {"name": "m1"}, {"name": "m2"}],
+            "entry": "mid",
+            "demand": {"rate": "50 req/s"},
+            "services": {"mid": {"role": "leader_elected", "on": ["m0", "m1", "m2"], "capacity": "60 req/s"}},
+        }
+    )
+    steps = [
+        Step(id="out", target="mid@m1", begin=(("out", "mid@m1"),)),
+        Step(id="back", target="mid@m1", needs=("out",), end=(("serve", "mid@m1"),)),
+        Step(id="judge", kind="judge", after=("back",), judge=Judge(watch=("out", "back"), size=1, limit=1)),
+        Step(id="hand", target="mid@m0", after=("judge",), end=(("lead", "mid", "mid@m1"),)),
+    ]
+    for limit, needs, wanted in ((1, (), 0.0), (0, (), 60.0), (1, ("back",), 60.0)):
+        steps[2] = steps[2].model_copy(update={"judge": Judge(watch=("out", "back"), size=1, limit=limit)})
+        steps[3] = steps[3].model_copy(update={"needs": needs})
+        plan = Plan(environment=env, steps=tuple(steps))
+        layout = Layout(plan)
+        book = FactBook(layout)
+        floors = Floors(Section(Shape(plan)))
+
+        assert wanted == min(capacity_in(plan, layout, book, events) for events in states_with_failures(plan))
+        assert wanted == front_door(floors, Without(failing=True)).least_per_s
+        assert 60.0 == front_door(floors).least_per_s
 
 
 def test_every_state_is_met_once():

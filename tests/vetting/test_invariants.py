@@ -244,6 +244,10 @@ BROKEN: dict[str, tuple[Callable[[], Plan], set[str]]] = {
     "a command without a check": (lambda: plan(step("x", "web@w0", check=[])), {"checks/x"}),
     "a secret in a command": (lambda: plan(step("x", "web@w0", run=SECRET)), {"secrets/x"}),
     "a password in a URL": (lambda: plan(step("x", "web@w0", check=["psql", "postgres://app:s3cr3t@db/app"])), {"secrets/x"}),
+    "a header with a token": (
+        lambda: plan(step("x", "web@w0", run=["curl", "-H", "Authorization: Bearer 0123abcd", "https://db/"], check=["true"])),
+        {"secrets/x"},
+    ),
     "an instance that stays out": (lambda: plan(*lane("web@w0")[:2]), {"left-out/web"}),
     "started behind a health check, and nobody waits": (
         lambda: plan(

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from simdeploy.plan.overview import drawn
 from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
 from simdeploy.study.comparison import compare
@@ -48,3 +49,15 @@ def test_naive_plans_are_not(file, strategy, found):
     plan = build_plan(load_scenario(SCENARIOS / f"{file}.yaml"), strategy)
 
     assert found <= {f.id for f in vet(plan).findings if f.severity != "note"}
+
+
+def test_the_state_behind_a_finding_is_drawn_service_by_service():
+    plan = build_plan(load_scenario("scenarios/canonical/upgrade.yaml"), "all-at-once")
+    [found] = [f for f in vet(plan).findings if f.id == "capacity/web"]
+    assert found.witness is not None
+    lines = drawn(plan, found.witness)
+
+    assert [line.split()[0] for line in lines] == ["balancer", "monitoring", "web", "middle", "sql"]  # as calls go
+    assert lines[2].endswith(" ░ web1 dead in the pool  ░ web2 dead in the pool") and lines[3].endswith(" █ mid1  █ mid2")
+    alone = found.witness.model_copy(update={"lost": ("mid2",)})
+    assert "✗ mid2 lost  █ mid1" in drawn(plan, alone)[3]
