@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint reports benchmarks notebooks clean
+.PHONY: help demo local test quick lint reports benchmarks notebooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/installed ## install simdeploy into .venv and compare the strategies of the canonical upgrade
 	@$(BIN)/simdeploy compare scenarios/canonical/upgrade.yaml
+
+local: $(VENV)/installed ## upgrade a small real service on this machine, with a prober beside it, and measure it
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scenarios/local/upgrade.sh
 
 test: $(VENV)/tests ## install what the tests need and run them all
 	@$(BIN)/python -m pytest -n auto --dist worksteal
@@ -25,7 +28,7 @@ lint: $(VENV)/lint ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-reports: $(VENV)/installed ## write reports/ anew from the shipped scenarios
+reports: $(VENV)/installed ## write reports/ anew from the shipped scenarios: tables, figures, pages and runbooks
 	@$(BIN)/python -m simdeploy.report.reports scenarios reports
 
 benchmarks: $(VENV)/installed ## the speed against a plain SimPy program, where the time goes, and how vetting grows
@@ -56,8 +59,12 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 $(VENV)/tests: $(VENV)/installed
 	@echo "Installing what the tests need ..." >&2
 	@$(PIP) -e '.[test]'
-	@command -v shellcheck >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >&2 && apt-get install -y -qq shellcheck >&2; } || \
-	  echo "shellcheck is missing, so its tests are skipped. Install it with: apt-get install shellcheck" >&2
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	  for tool in shellcheck:shellcheck chromium:chromium sshd:openssh-server ssh:openssh-client; do \
+	    command -v "$${tool%:*}" >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	  [ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq >&2 && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >&2; } || \
+	  echo "Tests that need it are skipped. Install it with: apt-get install$$missing" >&2
 	@touch $@
 
 $(VENV)/lint: $(VENV)/installed

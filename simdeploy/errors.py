@@ -69,3 +69,11 @@ class StudyError(SimdeployError):
 
 class DiffersError(SimdeployError):
     """A plan, its environment or its hosts are not what was vetted; names both sides."""
+
+
+class JournalError(SimdeployError):
+    """The journal cannot be written: the plan stops at once; names what is in flight."""
+
+
+class LockedError(SimdeployError):
+    """Somebody else operates this environment, or has taken it over; names them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def text(table: Table, width: int = 80) -> str:
         rendered.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for row in table.rows:
         rendered.add_row(*map(Text, row))
-    console = Console(highlight=False, width=width, color_system=None)
+    console = Console(highlight=False, width=width, color_system=None, force_jupyter=False)
     with console.capture() as capture:
         console.print(Text(table.title), rendered, Text(table.note), sep="\n")
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
@@ -57,6 +58,13 @@ def markdown(table: Table) -> str:
     lines = [line(table.header), ruler, *map(line, table.rows)]
     note = ["- " + said.removeprefix("* ").replace("recommended  ", "\\* recommended,") for said in table.note.splitlines()]
     return "\n".join([*lines, "", *note, ""] if note else [*lines, ""])
+
+
+def mime_bundle(*parts: Table | str) -> dict[str, str]:
+    """Tables and sentences as a notebook shows them: HTML, and as text of 80 columns where there is no HTML."""
+    pages = [html_table(part) if isinstance(part, Table) else f"<p>{html.escape(part)}</p>" for part in parts]
+    texts = [text(part) if isinstance(part, Table) else textwrap.fill(part, 80) for part in parts]
+    return {"text/html": "".join(pages), "text/plain": "\n".join(texts)}
 
 
 def html_table(table: Table) -> str:

@@ -18,6 +18,7 @@ LAYERS = {
     "planning": 4,
     "simulation": 4,
     "vetting": 4,
+    "execution": 4,
     "export": 4,
     "study": 5,
     "report": 6,
@@ -28,7 +29,7 @@ LAYERS = {
 DOORS = {
     "simpy": ("simulation/engine.py",),
     "ruamel": ("environment/loading.py", "export/playbook.py"),
-    "matplotlib": ("report/figures.py",),
+    "matplotlib": ("report",),
     "click": ("cli",),
     "jinja2": ("export/pages.py",),
 }

@@ -27,8 +27,9 @@ def test_there_are_notebooks():
 
 @pytest.mark.slow
 @each_notebook
-def test_a_notebook_runs_in_a_fresh_kernel(path, monkeypatch):
+def test_a_notebook_runs_in_a_fresh_kernel(path, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the kernel imports this checkout, as pytest itself does
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shlex
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from simdeploy.cli import main
 
 README = pathlib.Path("README.md")
+README_TEXT = README.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -30,6 +32,19 @@ def test_the_readme_names_its_two_commands_on_the_first_screen():
     first = "\n".join(README.read_text().splitlines()[:40])
 
     assert "make demo" in first and "make test" in first
+
+
+def test_the_way_from_init_to_a_printed_plan_is_as_the_readme_says(tmp_path, monkeypatch):
+    """Every command of the section, in an empty folder; none asks for more than the ones before it have made."""
+    monkeypatch.chdir(tmp_path)
+    block = README_TEXT.split("<!-- runs: in an empty folder -->")[1].split("```")[1]
+    commands = [shlex.split(line.partition("#")[0]) for line in block.splitlines()[1:] if line.strip()]
+    for words in commands:
+        ended = CliRunner().invoke(main, words[1:])
+        assert ended.exit_code == 0, (words, ended.output)
+        assert ended.stdout or words[1] in ("export", "report", "plan")
+
+    assert len(commands) == 9 and all((tmp_path / made).stat().st_size > 1500 for made in ("plan.json", "runbook.html", "upgrade.html"))
 
 
 def test_the_python_of_the_readme_uses_public_names_only():

@@ -72,19 +72,20 @@ def vet(file: pathlib.Path, strategy: str | None, environment: pathlib.Path | No
     from simdeploy.vetting.vet import vet as run
 
     if file.suffix == ".json" or strategy is not None:
-        found = {"": run(read_plan(file, strategy, environment))}
+        plans = {"": read_plan(file, strategy, environment)}
     else:
-        found = {name: run(built) for name, built in build_plans(load_scenario(file, environment)).items()}
+        plans = build_plans(load_scenario(file, environment))
+    found = {name: run(built) for name, built in plans.items()}
     if style == "json":
         content = {name: json.loads(vetting.to_json()) for name, vetting in found.items()}
         click.echo(json.dumps(next(iter(content.values())) if len(content) == 1 else content, indent=1))
     elif len(found) > 1:
         show(overview.vetted(found))
     else:
-        [vetting] = found.values()
+        [vetting], [built] = found.values(), plans.values()
         show(overview.floors(vetting))
         for one in vetting.findings:
-            click.echo(wrapped(overview.finding(one)) + "\n")
+            click.echo(wrapped(overview.finding(one, built)) + "\n")
         click.echo(wrapped("\n".join([*vetting.accepted, overview.verdict(vetting)])))
     if not any(vetting.is_clean for vetting in found.values()):
         sys.exit(MISSED)
@@ -190,7 +191,9 @@ def export(
     now. Each form says which promises it loses.
     """
     from simdeploy.export.formats import export as run
+    from simdeploy.plan.overview import verdict
     from simdeploy.study.dossier import Dossier, dossier, read_dossier
+    from simdeploy.vetting.vet import vet as vet_plan
 
     if file.suffix == ".json" and strategy is None and environment is None:
         known = read_dossier(file)
@@ -200,8 +203,10 @@ def export(
             with progress_bar() as progress:
                 known = dossier(built, replications, seed, progress)
         else:
-            known = Dossier(built, None, None)
+            known = Dossier(built, vet_plan(built), None)
     text = run(known.plan, to, known.vetting, known.forecast)
+    if known.vetting is not None and not known.vetting.is_clean:
+        click.echo(wrapped(f"{verdict(known.vetting)} See 'simdeploy vet {file}' before anybody follows it."), err=True)
     if output is None:
         click.echo(text)
         return

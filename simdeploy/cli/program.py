@@ -10,24 +10,27 @@ from typing import Any
 
 import click
 
-from simdeploy.errors import DiffersError, SimdeployError
+from simdeploy.errors import DiffersError, JournalError, LockedError, SimdeployError
 
 FINE, BAD_INPUT, DIFFERS, MISSED, INTERRUPTED, CLOSED = 0, 2, 3, 4, 130, 141
+HALTED, UNKNOWN, LOCKED, ROLLED_BACK, DECLINED, UNWRITTEN = 5, 6, 7, 8, 9, 74
 EXIT_CODES = {
     FINE: "done, or fine",
     1: "internal error",
     BAD_INPUT: "bad input or usage",
     DIFFERS: "plan, environment or hosts differ from what was vetted",
     MISSED: "a goal is missed, or there are findings",
-    5: "a step failed and the plan halted",
-    6: "an outcome is unknown",
-    7: "locked by someone else",
-    8: "rolled back",
-    9: "paused, or the operator declined",
-    74: "the journal cannot be written",
+    HALTED: "a step failed and the plan halted",
+    UNKNOWN: "an outcome is unknown",
+    LOCKED: "locked by someone else",
+    ROLLED_BACK: "rolled back",
+    DECLINED: "paused, or the operator declined",
+    UNWRITTEN: "the journal cannot be written",
     INTERRUPTED: "interrupted",
     CLOSED: "the reader of the output went away",
 }
+CODES: dict[type[SimdeployError], int] = {DiffersError: DIFFERS, LockedError: LOCKED, JournalError: UNWRITTEN}
+"""What our errors end with; all others are bad input."""
 EPILOG = "\b\nExit codes (one table for the whole program):\n" + "\n".join(
     f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()
 )
@@ -57,7 +60,7 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except SimdeployError as error:
             click.echo(f"simdeploy: {error}" if "\n" not in str(error) else str(error), err=True)
-            ctx.exit(DIFFERS if isinstance(error, DiffersError) else BAD_INPUT)
+            ctx.exit(next((code for kind, code in CODES.items() if isinstance(error, kind)), BAD_INPUT))
         except OSError as error:  # what the library reads and writes it reports itself: this is our own output
             if error.errno == errno.EPIPE:
                 raise

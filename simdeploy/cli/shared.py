@@ -46,7 +46,9 @@ def forecast_options(command: F) -> F:
     """The options that decide a forecast."""
     for option in reversed(
         (
-            click.option("--replications", type=click.IntRange(min=1), default=1000, show_default=True, help="Runs of each strategy."),
+            click.option(
+                "-n", "--replications", type=click.IntRange(min=1), default=1000, show_default=True, help="Runs of each strategy."
+            ),
             click.option(
                 "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides all luck; the same for every strategy."
             ),
@@ -110,10 +112,10 @@ def show_goals(outcome: Outcome) -> None:
 
 
 def wrapped(text: str) -> str:
-    """*text* in lines that fit into 80 columns."""
+    """*text* in lines that fit into 80 columns, where no word is longer: a path must be there to be copied."""
     import textwrap
 
-    return "\n".join(textwrap.fill(line, 79, break_on_hyphens=False) for line in text.splitlines())
+    return "\n".join(textwrap.fill(line, 79, break_on_hyphens=False, break_long_words=False) for line in text.splitlines())
 
 
 @contextlib.contextmanager

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
-import io
 import os
 import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from simdeploy.environment.curves import read_curve
 from simdeploy.environment.loading import Document, shown
 from simdeploy.environment.models import Environment
 from simdeploy.environment.names import NAME, did_you_mean
@@ -26,19 +25,14 @@ MOST_FILES = 20
 """That stand on each other."""
 TAKING_TURNS = ("zone", "update_domain")
 """Keys of a counted machine whose values of a list take turns."""
-MAX_CSV_BYTES = 20_000_000
 
 
 def load_environment(path: str | pathlib.Path) -> Environment:
     """The environment that the YAML file at *path* describes. Raises FileError with every fault in it."""
     document = _composed(pathlib.Path(path), ())
-    if "inputs" in document.data:
-        document.fault(("inputs",), "unknown key 'inputs'; the inputs are gathered from the marks assumed: and measured: beside the values")
     _count_machines(document)
     _match_names(document)
-    document.data["inputs"] = [
-        {"at": ".".join(map(str, at)), "mark": mark, "source": source} for at, (mark, source) in document.inputs.items()
-    ]
+    document.gather_inputs()
     services = document.data.get("services")
     entry = next(iter(services), "") if isinstance(services, dict) else ""
     environment = document.check(Environment, instead={"name": "unnamed", "entry": entry, "demand": {"rate": "1 req/s"}})
@@ -184,16 +178,10 @@ def _inline_csv(document: Document) -> None:
         return
     file = document.path.parent / demand["csv"]
     try:
-        with open(file, "rb") as raw:
-            text = raw.read(MAX_CSV_BYTES + 1)
-        if len(text) > MAX_CSV_BYTES:
-            raise ValueError(f"has more than {MAX_CSV_BYTES} bytes")
-        lines = io.StringIO(text.decode("utf-8"), newline="")
-        rows = [(float(row["time_s"]), float(row["rate_per_s"])) for row in csv.DictReader(lines)]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        reason = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
-        message = f"{shown(file)}: {reason}; a demand file has the columns time_s,rate_per_s and numbers below them"
-        document.fault(("demand", "csv"), message)
+        rows = read_curve(file)
+    except FileError as error:
+        for fault in error.faults:
+            document.fault(("demand", "csv"), f"{shown(file)}:{fault.line}: {fault.message}")
         rows = [(0.0, 0.0)]
     del demand["csv"]
     if "steps" in demand:

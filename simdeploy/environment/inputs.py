@@ -1,19 +1,19 @@
-"""The numbers of an environment by their paths: what stands there, and the environment with other ones there."""
+"""The numbers of an environment or a scenario by their paths: what stands there, and the same with other ones there."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from simdeploy.environment.base import Frozen
 from simdeploy.environment.demand import Demand
 from simdeploy.environment.durations import Distribution
-from simdeploy.environment.models import Environment
 from simdeploy.environment.names import did_you_mean
 from simdeploy.errors import StudyError
 from simdeploy.units import format_s
 
+Document = TypeVar("Document", bound=Frozen)
 QUANTITIES = ("_s", "_bytes", "times")
 """How the names of fields end that hold a quantity as a decimal number; what other fields hold so is a share."""
 MOMENTS = ("at_s", "begins_at_s")
@@ -23,12 +23,12 @@ SAID = 4
 """Quantities of a mapping that are written out at most."""
 
 
-def input_text(env: Environment, at: str) -> str | None:
-    """What stands at the path *at*, for reading; None where that is no number.
+def input_text(document: Frozen, at: str) -> str | None:
+    """What stands at the path *at* of an environment or a scenario, for reading; None where that is no number.
 
-    Raises StudyError for a path that the environment does not have.
+    Raises StudyError for a path that it does not have.
     """
-    value: Any = env
+    value: Any = document
     name, rest = "", at
     while not _ends(value, rest):
         (name, *_), rest = _first(value, rest)
@@ -36,17 +36,17 @@ def input_text(env: Environment, at: str) -> str | None:
     return _text(value, name)
 
 
-def scaled_input(env: Environment, at: str, factor: float) -> Environment:
-    """*env* with *factor* times what stands at the path *at*, every rule of its models checked anew.
+def scaled_input(document: Document, at: str, factor: float) -> Document:
+    """An environment or scenario with *factor* times what stands at the path *at*, every rule of its models checked anew.
 
     A number is multiplied, a share stops at 100 %, a count is rounded up. Of a duration the whole distribution is
     stretched, also where the path names one of its parameters. Of a mapping (a backup, a call, a daily curve) each
     quantity is multiplied: times, rates, sizes; its shares, counts and moments stay.
 
-    Raises pydantic's ValidationError or InvalidDocument for a value that the environment may not have, and
-    StudyError for a path that it does not have.
+    Raises pydantic's ValidationError or InvalidDocument for a value that it may not have, and StudyError for a path
+    that it does not have.
     """
-    changed: Environment = _altered(env, "", at, factor)
+    changed: Document = _altered(document, "", at, factor)
     return changed
 
 
@@ -76,7 +76,7 @@ def _first(value: Any, rest: str) -> tuple[list[str], str]:
         return [str(i) for i in range(int(span[1]), int(span[2]) + 1)], tail
     key = max((k for k in known if f"{rest}.".startswith(f"{k}.")), key=len, default=None)
     if key is None:
-        raise StudyError(f"the environment has nothing at {rest!r}; {did_you_mean(rest.partition('.')[0], list(known))}")
+        raise StudyError(f"there is nothing at {rest!r}; {did_you_mean(rest.partition('.')[0], list(known))}")
     return [known[key]], rest[len(key) + 1 :]
 
 

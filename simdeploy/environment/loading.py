@@ -193,6 +193,12 @@ class Document:
             return text.lower() in ("true", "yes", "on", "y")
         return None if tag == "null" else text
 
+    def gather_inputs(self) -> None:
+        """Put where the numbers come from, as the marks say it, into the data, under a key that no file has."""
+        if "inputs" in self.data:
+            self.fault(("inputs",), "unknown key 'inputs'; the inputs are gathered from the marks assumed: and measured: beside the values")
+        self.data["inputs"] = [{"at": ".".join(map(str, at)), "mark": mark, "source": source} for at, (mark, source) in self.inputs.items()]
+
     def check(self, model: type[Model], without: str | None = None, instead: dict[str, Any] | None = None) -> Model | None:
         """This document as *model*, or None with the faults noted.
 
@@ -348,6 +354,8 @@ def _message(error: Mapping[str, Any], path: Path, model: type[BaseModel]) -> st
         return " ".join(filter(None, (f"{key}:", _yaml(given), "must be a mapping of keys and values, such as {name: web1}")))
     if kind == "extra_forbidden":
         known = _keys_at(model, path[:-1])
+        if key in known:  # of another member of a union
+            return f"unknown key {key!r}: it does not go with this kind; take it away, or give the kind that has it"
         near = difflib.get_close_matches(str(key), known, n=1)
         return f"unknown key {key!r}; " + (f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}")
     if kind == "missing":
@@ -370,8 +378,8 @@ def _keys_at(annotation: Any, path: Path) -> list[str]:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return sorted({k for part in get_args(annotation) for k in _keys_at(part, path)})
-    if origin in (dict, tuple, list) and path:
-        inner = get_args(annotation)[1 if origin is dict else 0]
+    if origin in (dict, Mapping, tuple, list) and path:
+        inner = get_args(annotation)[0 if origin in (tuple, list) else 1]
         return _keys_at(inner, path[1:])
     if origin is not None and hasattr(annotation, "__metadata__"):
         return _keys_at(get_args(annotation)[0], path)

@@ -19,7 +19,7 @@ from simdeploy.environment.names import Name, Reference, Version
 from simdeploy.environment.policy import Policy
 from simdeploy.environment.stores import Store
 from simdeploy.errors import InvalidDocument
-from simdeploy.tables import html_table
+from simdeploy.tables import mime_bundle
 from simdeploy.units import Fraction, PerSecond, Seconds
 
 Role = Literal["stateless", "leader_elected", "quorum", "datastore", "monitoring"]
@@ -89,6 +89,8 @@ class Artefact(Frozen):
 
 
 Argv = tuple[str, ...]
+Retry = Literal["checked", "safe"]
+"""When a command may be sent again: after its check has shown that it took no effect, or whenever it should be."""
 
 
 class Action(Frozen):
@@ -112,6 +114,8 @@ class Action(Frozen):
     """What takes it back; `migrate` and `contract` without it are points of no return."""
     undo_check: Argv = ()
     """Exits 0 when it is taken back already."""
+    retry: Retry = "checked"
+    """`safe`: the command may be sent twice without harm, so that a runner need not see first that it took no effect."""
     artefact: Artefact | None = None
     """The file that it installs."""
     secrets: dict[Name, Reference] = {}
@@ -151,6 +155,8 @@ class Service(Frozen):
     """Machines; one instance runs on each."""
     capacity_per_s: PerSecond | None = Field(default=None, alias="capacity")
     """Requests of its own that one instance serves per second; without it the service does not limit while one serves."""
+    workers: int = Field(default=1, ge=1, le=1_000_000)
+    """Requests that one instance serves side by side; only how long users wait in a queue follows from it."""
     hold: Duration | None = None
     """How long an instance holds one request or connection; a drain with `until_idle` follows from it."""
     calls: dict[Name, Annotated[Call, BeforeValidator(_call, json_schema_input_type=Annotated[float, Field(ge=0)] | Call)]] = {}
@@ -233,12 +239,15 @@ class Recovery(Frozen):
     """How many machines are allocated at once at most; by default no limit."""
 
 
+Mark = Literal["assumed", "measured"]
+
+
 class Input(Frozen):
     """Where a number of the environment comes from."""
 
     at: str
     """Its place in the file."""
-    mark: Literal["assumed", "measured"]
+    mark: Mark
     """How it is known."""
     source: str
     """What the file says beside the mark."""
@@ -375,7 +384,7 @@ class Environment(Frozen):
         reached = {self.entry} | nx.descendants(hard, self.entry)
         return tuple(sorted(reached))
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.environment.overview import tiers
 
-        return html_table(tiers(self))
+        return mime_bundle(tiers(self))

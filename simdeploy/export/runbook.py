@@ -102,6 +102,7 @@ class Runbook(NamedTuple):
 def runbook(plan: Plan, vetting: Vetting | None, forecast: Forecast | None) -> Runbook:
     """The runbook of *plan*; what vetting and forecast would say is said to be missing where they are."""
     sections = parts(plan)
+    main = sections[0] if sections else Part(MAIN, ())
     undo = undoing(sections)
     name = plan.source.scenario or plan.environment.name
     return Runbook(
@@ -116,8 +117,8 @@ def runbook(plan: Plan, vetting: Vetting | None, forecast: Forecast | None) -> R
         verdict=_verdict(vetting),
         expectation=_expectation(forecast),
         chapters=tuple(_chapter(plan, p, undo, forecast, vetting) for p in sections),
-        timeline=timeline(plan, sections[0], forecast) if sections else timeline(plan, Part(MAIN, ()), forecast),
-        topology=topology(plan.environment),
+        timeline=timeline(plan, main, forecast),
+        topology=topology(plan.environment, main),
     )
 
 

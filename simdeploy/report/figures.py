@@ -1,10 +1,10 @@
-"""Figures: returned, never shown behind the user's back. The only door to matplotlib."""
+"""Figures: returned, never shown behind the user's back."""
 
 from __future__ import annotations
 
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from simdeploy.simulation.engine import Engine
 from simdeploy.simulation.outcome import Outcome
 from simdeploy.simulation.sampler import Means
 from simdeploy.study.comparison import Comparison, words
+from simdeploy.study.courses import held_at
 from simdeploy.units import TIME, format_s
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ LABELS = {
 }
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
     """An empty figure that pyplot does not know, so nothing shows it but a notebook that is handed it."""
     from matplotlib.figure import Figure
 
@@ -97,9 +98,9 @@ def capacity_figure(comparison: Comparison) -> Figure:
     highest = max(float(p.capacity[np.isfinite(p.capacity)].max(initial=0.0)) for o in outcomes.values() for p in o.paths)
     columns = 1 if len(outcomes) <= ONE_COLUMN else 2
     lines = -(-len(outcomes) // columns)
-    figure = _figure(8.5 if columns == 1 else 11, 0.9 + 1.35 * lines)
+    figure = figure_of(8.5 if columns == 1 else 11, 0.9 + 1.35 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    scale, unit = _time_scale(end_s)
+    scale, unit = time_scale(end_s)
     for ax, (name, outcome) in zip(panels.flat, outcomes.items(), strict=False):
         _band(ax, outcome, end_s, scale)
         ax.set_ylim(0, 1.15 * highest)
@@ -121,7 +122,7 @@ def capacity_figure(comparison: Comparison) -> Figure:
 
 def distributions_figure(comparison: Comparison) -> Figure:
     """How a metric is spread over the replications, one panel per metric: the share of the runs up to each value, by strategy."""
-    figure = _figure(11, 4.2)
+    figure = figure_of(11, 4.2)
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for ax, metric in zip(panels, PANELS, strict=True):
         values = {name: outcome.values[metric] for name, outcome in comparison.outcomes.items()}
@@ -146,11 +147,11 @@ def distributions_figure(comparison: Comparison) -> Figure:
 def differences_figure(comparison: Comparison) -> Figure:
     """How much each strategy costs more or less than the baseline under the same luck, one panel per metric: mean and 95 % interval."""
     names = [n for n in comparison.outcomes if n != comparison.baseline]
-    figure = _figure(11, 1.5 + 0.36 * len(names))
+    figure = figure_of(11, 1.5 + 0.36 * len(names))
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for ax, metric in zip(panels, PANELS, strict=True):
         differences = [comparison.difference(n, metric) for n in names]
-        scale, unit = _time_scale(max((abs(d.mean) for d in differences if d), default=0.0)) if METRICS[metric].unit == "s" else (1.0, "")
+        scale, unit = time_scale(max((abs(d.mean) for d in differences if d), default=0.0)) if METRICS[metric].unit == "s" else (1.0, "")
         for row, difference in enumerate(differences):
             if difference is None:
                 continue
@@ -170,7 +171,7 @@ def differences_figure(comparison: Comparison) -> Figure:
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.tick_params(labelsize=8)
         ax.tick_params(axis="y", length=0)
-        ax.xaxis.set_major_locator(_few_ticks())
+        ax.xaxis.set_major_locator(few_ticks())
         ax.xaxis.set_major_formatter("{x:,g}")
     panels[0].set_yticks(range(len(names)), [_starred(comparison, n) for n in names], fontsize=8)
     title = f"Difference to {comparison.baseline} under the same luck: mean and 95 % interval of {comparison.replications:,} runs"
@@ -189,13 +190,13 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
     spans = _spans(trace)
     shown = [s for s in plan.steps if s.id in spans and s.kind != "judge"][:GANTT_ROWS]
     end_s = max((spans[s.id][1] for s in shown), default=1.0) or 1.0
-    scale, unit = _time_scale(end_s)
-    figure = _figure(8.5, 1.2 + 0.2 * len(shown))
+    scale, unit = time_scale(end_s)
+    figure = figure_of(8.5, 1.2 + 0.2 * len(shown))
     ax = figure.subplots()
     used = []
     for row, step in enumerate(shown):
         start, end = spans[step.id]
-        kind = _kind(step)
+        kind = kind_of(step)
         used.append(kind)
         ax.broken_barh([(start / scale, max(end - start, 0.002 * end_s) / scale)], (row - 0.38, 0.76), color=COLOURS[kind])
         ax.text(end / scale + 0.006 * end_s / scale, row, format_s(end - start), va="center", fontsize=6.5, color="#444444")
@@ -217,14 +218,19 @@ def gantt_figure(plan: Plan, trace: Trace | None = None) -> Figure:
 
 def save_figures(comparison: Comparison, folder: str | pathlib.Path, formats: Sequence[str] = ("png", "svg")) -> list[pathlib.Path]:
     """Write the figures of *comparison* and a Gantt chart per strategy into *folder*; the files written."""
-    from matplotlib import rc_context
-
-    target = pathlib.Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     figures = {"capacity": capacity_figure(comparison), "distributions": distributions_figure(comparison)}
     if len(comparison.outcomes) > 1:
         figures["differences"] = differences_figure(comparison)
     figures |= {f"gantt-{name}": gantt_figure(outcome.plan) for name, outcome in comparison.outcomes.items()}
+    return save_all(figures, folder, formats)
+
+
+def save_all(figures: Mapping[str, Figure], folder: str | pathlib.Path, formats: Sequence[str] = ("png", "svg")) -> list[pathlib.Path]:
+    """Write each figure under its name into *folder*, in each of the *formats*; the files written."""
+    from matplotlib import rc_context
+
+    target = pathlib.Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
     written = []
     with rc_context({"svg.hashsalt": "simdeploy"}):  # the same picture is the same file
         for name, figure in figures.items():
@@ -249,9 +255,9 @@ def _band(ax: Axes, outcome: Outcome, end_s: float, scale: float) -> None:
     """Capacity's median and middle 90 % on a grid of moments, and demand."""
     one = outcome.paths[0]
     grid = np.union1d(np.linspace(0, end_s, GRID), one.times[one.times <= end_s])
-    capacity = np.array([_at(p.times, p.capacity, grid) for p in outcome.paths])
+    capacity = np.array([held_at(p.times, p.capacity, grid) for p in outcome.paths])
     low, middle, high = np.quantile(capacity, (0.05, 0.5, 0.95), axis=0, method="inverted_cdf")
-    demand = _at(one.times, one.demand, grid)
+    demand = held_at(one.times, one.demand, grid)
     at = grid / scale
     ax.fill_between(
         at, np.minimum(middle, demand), demand, step="post", color=COLOURS["demand"], alpha=0.25, linewidth=0, label="demand above capacity"
@@ -266,12 +272,8 @@ def _band(ax: Axes, outcome: Outcome, end_s: float, scale: float) -> None:
     ax.axvline(done, color=COLOURS["one"], linewidth=0.9, linestyle=(0, (1, 1.5)), label="plan ends (median)")
 
 
-def _at(times: NDArray[np.float64], values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values[np.searchsorted(times, grid, side="right") - 1]
-
-
-def _kind(step: Step) -> str:
-    """What sort of step it is, for its colour."""
+def kind_of(step: Step) -> str:
+    """What sort of step it is, one of LABELS, for its colour."""
     action = step.action.partition("#")[0].removeprefix("out-")
     if step.kind == "gate":
         return "checking"
@@ -287,7 +289,8 @@ def _starred(comparison: Comparison, name: str) -> str:
     return f"{name} (recommended)" if name == comparison.recommended else name
 
 
-def _few_ticks() -> Any:
+def few_ticks() -> Any:
+    """Where an axis of numbers is marked."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(5)
@@ -299,9 +302,9 @@ def _value_axis(ax: Axes, metric: str, values: NDArray[np.float64]) -> float:
     lowest = float(values[values > 0].min(initial=highest))
     in_s = METRICS[metric].unit == "s"
     if highest < 10**DECADES * lowest or highest <= 0:
-        scale, unit = _time_scale(highest) if in_s else (1.0, "")
+        scale, unit = time_scale(highest) if in_s else (1.0, "")
         ax.set_xlabel(f"{words(metric)}{f' [{unit}]' if unit else ''}", fontsize=9)
-        ax.xaxis.set_major_locator(_few_ticks())
+        ax.xaxis.set_major_locator(few_ticks())
         ax.xaxis.set_major_formatter("{x:,g}")
         return scale
     if (values <= 0).any():
@@ -324,5 +327,6 @@ def _mark(at_s: float) -> str:
     return f"{at_s / scale:g} {unit}"
 
 
-def _time_scale(end_s: float) -> tuple[float, str]:
+def time_scale(end_s: float) -> tuple[float, str]:
+    """(divisor, unit) of an axis of times up to *end_s*."""
     return (3600.0, "h") if end_s > 3 * 3600 else (60.0, "min") if end_s > 180 else (1.0, "s")

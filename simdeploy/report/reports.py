@@ -1,4 +1,7 @@
-"""The comparison of each shipped scenario as Markdown with figures: `python -m simdeploy.report.reports scenarios reports`."""
+"""What is shown of each shipped scenario: `python -m simdeploy.report.reports scenarios reports`.
+
+The comparison as Markdown with figures and as one page, and the runbook of the plan that is recommended.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import re
 import sys
 
 from simdeploy.environment.overview import tiers
+from simdeploy.export.formats import export
 from simdeploy.plan.standing import standing_sentence
 from simdeploy.planning.loading import load_scenario
 from simdeploy.planning.overview import strategies
 from simdeploy.report import figures
+from simdeploy.report.page import dossier_of, report_page
 from simdeploy.study import overview
 from simdeploy.study.comparison import Comparison, compare
 from simdeploy.tables import markdown
@@ -36,6 +41,18 @@ def compared(path: pathlib.Path) -> Comparison:
     return compare(scenario, REPLICATIONS if len(scenario.environment.machines) <= LARGE else OF_LARGE_ONES, SEED)
 
 
+def texts(comparison: Comparison, path: pathlib.Path) -> dict[str, str]:
+    """File name -> text of all that is written of the scenario at *path*, but the figures; the same scenario gives the same texts."""
+    name = name_of(path)
+    command = f"simdeploy report {path.as_posix()} -o {name}.html --replications {comparison.replications} --seed {SEED}"
+    known = dossier_of(comparison, comparison.recommended)
+    return {
+        f"{name}.md": report(comparison, path),
+        f"{name}.html": report_page(comparison, command=command, known=known),
+        f"{name}-runbook.md": export(known.plan, "markdown", known.vetting, known.forecast).rstrip() + "\n",
+    }
+
+
 def report(comparison: Comparison, path: pathlib.Path) -> str:
     """The comparison of the scenario at *path* as Markdown; the same scenario gives the same text."""
     name, recommended = name_of(path), comparison.recommended
@@ -45,7 +62,8 @@ def report(comparison: Comparison, path: pathlib.Path) -> str:
         f"# {comparison.scenario.title or comparison.scenario.name}",
         f"**Recommended: {recommended}.** {_sentence(comparison.because)} {comparison.causes[recommended].sentence}",
         f"Made by `make reports`; the same numbers: `simdeploy compare {path.as_posix()}"
-        f" --replications {comparison.replications} --seed {SEED}`.",
+        f" --replications {comparison.replications} --seed {SEED}`."
+        f" More on one page, to be opened in a browser: [{name}.html]({name}.html). Step by step: [the runbook]({name}-runbook.md).",
         f"## Strategies\n\n{markdown(overview.compared(comparison))}",
         f"![Capacity against demand over time, one panel per strategy]({name}/capacity.png)",
         *([f"## How the runs end\n\n{markdown(overview.ends(comparison))}"] if comparison.ends_differ else []),
@@ -78,8 +96,9 @@ def write(scenarios: pathlib.Path, target: pathlib.Path) -> list[pathlib.Path]:
         for name, figure in pictures.items():
             written.append(folder / f"{name}.png")
             figures.save_small(figure, written[-1])
-        written.append(target / f"{name_of(path)}.md")
-        written[-1].write_text(report(comparison, path), encoding="utf-8")
+        for name, text in texts(comparison, path).items():
+            written.append(target / name)
+            written[-1].write_text(text, encoding="utf-8")
     return written
 
 

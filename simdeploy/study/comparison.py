@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from simdeploy.planning.kinds import build_plans
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
 from simdeploy.study.causes import Cause, cause_of
-from simdeploy.tables import html_table
+from simdeploy.tables import mime_bundle
 from simdeploy.units import format_s
 
 if TYPE_CHECKING:
@@ -124,12 +123,11 @@ class Comparison(NamedTuple):
             "cause": self.causes[name].sentence,
         }
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.study import overview
 
-        said = "".join(f"<p>{html.escape(line)}</p>" for line in overview.verdict(self).splitlines())
-        tables = (overview.compared(self), overview.goals_met(self), overview.differences(self))
-        return said + "".join(map(html_table, tables))
+        said = overview.verdict(self).splitlines()
+        return mime_bundle(*said, overview.compared(self), overview.goals_met(self), overview.differences(self))
 
 
 def compare(
@@ -152,12 +150,24 @@ def compare(
             against = wanted[0]
         else:
             wanted = chosen(scenario, [*wanted, against])
-    plans = build_plans(scenario, wanted)
-    outcomes = simulate_all(plans, replications, seed, jobs, progress)
+    return ranked(scenario, simulate_all(build_plans(scenario, wanted), replications, seed, jobs, progress), against)
+
+
+def ranked(scenario: Scenario, outcomes: dict[str, Outcome], baseline: str | None = None) -> Comparison:
+    """The comparison of *outcomes* of strategies of *scenario*, e.g. of those that `load_results` has read.
+
+    Raises StudyError for a strategy or baseline that is not there.
+    """
+    wanted = chosen(scenario, list(outcomes))
+    against = baseline or (scenario.baseline if scenario.baseline in wanted else wanted[0])
+    if against not in wanted:
+        raise StudyError(f"{against!r} is none of the outcomes; {did_you_mean(against, wanted)}")
     goals = {name: outcome.goals() for name, outcome in outcomes.items()}
     dominated = {name: _dominator(name, outcomes, scenario.prefer) for name in outcomes}
     recommended, because = recommend(outcomes, goals, scenario.prefer)
-    return Comparison(scenario, against, outcomes, goals, dominated, recommended, because, {n: cause_of(p) for n, p in plans.items()})
+    return Comparison(
+        scenario, against, outcomes, goals, dominated, recommended, because, {n: cause_of(o.plan) for n, o in outcomes.items()}
+    )
 
 
 def chosen(scenario: Scenario, strategies: Sequence[str] | None) -> list[str]:
@@ -171,6 +181,13 @@ def chosen(scenario: Scenario, strategies: Sequence[str] | None) -> list[str]:
         if name not in known:
             raise StudyError(f"{name!r} is no strategy of {scenario.name!r}; {did_you_mean(name, known)}")
     return [n for n in known if strategies is None or n in strategies]
+
+
+def known_metric(metric: str) -> str:
+    """*metric*, which is one. Raises StudyError for what is none."""
+    if metric not in METRICS:
+        raise StudyError(f"{metric!r} is no metric; {did_you_mean(str(metric), list(METRICS))}")
+    return metric
 
 
 def missed(results: list[GoalResult]) -> int:
@@ -187,7 +204,7 @@ def recommend(outcomes: dict[str, Outcome], goals: dict[str, list[GoalResult]], 
     for metric in prefer:
         sign = 1 if METRICS[metric].better == "lower" else -1
         best = min(left, key=lambda n: _order(sign * mean_of(outcomes[n], metric)))
-        tied = [n for n in left if n == best or not _differs(outcomes[n], outcomes[best], metric)]
+        tied = [n for n in left if n == best or not differs(outcomes[n], outcomes[best], metric)]
         if len(tied) < len(left):
             told_apart.append((metric, best, len(tied)))
         left = tied
@@ -230,6 +247,8 @@ def with_unit(value: float, metric: str) -> str:
     unit = METRICS[metric].unit
     if math.isinf(value):
         return "no bound"
+    if math.isnan(value):
+        return "none in some run"
     return format_s(value) if unit == "s" else f"{value:,.4g} {unit}" if unit != "requests" else f"{value:,.0f}"
 
 
@@ -243,7 +262,7 @@ def _order(x: float) -> float:
     return math.inf if math.isnan(x) else x
 
 
-def _differs(one: Outcome, other: Outcome, metric: str) -> bool:
+def differs(one: Outcome, other: Outcome, metric: str) -> bool:
     """Whether the interval of the paired difference excludes 0; a metric that only one of them has tells them apart."""
     difference = statistics.mean(statistics.paired(one.values[metric], other.values[metric]))
     if difference is None:
@@ -265,7 +284,7 @@ def _dominator(name: str, outcomes: dict[str, Outcome], prefer: Sequence[str]) -
             gap = statistics.mean(sign * statistics.paired(outcome.values[metric], outcomes[name].values[metric]))
             if gap is None or gap.mean > 0:
                 break
-            better = better or _differs(outcome, outcomes[name], metric)
+            better = better or differs(outcome, outcomes[name], metric)
         else:
             if better:
                 return rival

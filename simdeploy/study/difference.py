@@ -13,7 +13,7 @@ from simdeploy.plan.steps import Step
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
 from simdeploy.study.comparison import finite, interval
-from simdeploy.tables import html_table
+from simdeploy.tables import mime_bundle
 from simdeploy.vetting.vet import vet
 
 ORDER = "(order)"
@@ -57,6 +57,10 @@ class Difference(NamedTuple):
     outcomes: tuple[Outcome, Outcome] | None
     """What to expect of *a* and of *b*, under the same luck."""
     vettings: tuple[Vetting, Vetting] | None
+
+    def __repr__(self) -> str:
+        steps = f"{len(self.added)} steps added, {len(self.removed)} removed"
+        return f"<Difference: {steps}, {len(self.changed)} fields and {len(self.settings)} settings changed>"
 
     @property
     def is_empty(self) -> bool:
@@ -125,10 +129,10 @@ class Difference(NamedTuple):
         moved = self.metric(name)
         return content | {"difference": {"mean": finite(moved.mean), "ci95": interval(moved)} if moved else None}
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.study import difference_overview as overview
 
-        return "".join(map(html_table, overview.tables(self)))
+        return mime_bundle(*overview.tables(self))
 
 
 def difference(

@@ -29,6 +29,11 @@ def dossier(plan: Plan, replications: int = 1000, seed: int = 0, progress: Calla
     return Dossier(plan, vet(plan), forecast(plan, replications, seed, progress=progress))
 
 
+def write_plan(plan: Plan, path: str | pathlib.Path, replications: int = 1000, seed: int = 0) -> list[pathlib.Path]:
+    """Vet *plan*, forecast it, and write all three to *path* and beside it, as 'simdeploy plan -o'; the files. Raises PlanError."""
+    return write_dossier(dossier(plan, replications, seed), pathlib.Path(path))
+
+
 def write_dossier(known: Dossier, path: pathlib.Path) -> list[pathlib.Path]:
     """Write the plan to *path* and what is known of it beside it; the files. Raises PlanError where that cannot be done."""
     files = [(path, known.plan)]

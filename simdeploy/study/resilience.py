@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from simdeploy.study.causes import culprits_of
 from simdeploy.study.comparison import finite
 from simdeploy.study.cures import CURES, Cure, Objective
 from simdeploy.study.disruptions import Loss, losses, nothing_to_lose, plan_after, what_survives
-from simdeploy.tables import html_table, listed
+from simdeploy.tables import listed, mime_bundle
 from simdeploy.units import format_s
 
 if TYPE_CHECKING:
@@ -192,11 +191,10 @@ class Resilience(NamedTuple):
             rows.append(cells)
         return pd.DataFrame(rows)
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.study.resilience_overview import matrix
 
-        said = "".join(f"<p>{html.escape(sentence(b, self.policy.held_at))}</p>" for b in self.breaches)
-        return html_table(matrix(self)) + said
+        return mime_bundle(matrix(self), *(sentence(b, self.policy.held_at) for b in self.breaches))
 
 
 def resilience(

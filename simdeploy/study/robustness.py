@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
 from simdeploy.environment.inputs import input_text, scaled_input
-from simdeploy.environment.models import Input
+from simdeploy.environment.models import Input, Mark, Recovery
 from simdeploy.errors import SimdeployError
 from simdeploy.plan.goals import DEFAULT_PREFER
 from simdeploy.plan.plan import Plan
@@ -18,12 +17,18 @@ from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plans
 from simdeploy.simulation import statistics
 from simdeploy.simulation.outcome import GoalResult, Outcome, simulate_all
-from simdeploy.study.comparison import chosen, finite, interval, mean_of, recommend, with_unit, words
-from simdeploy.tables import html_table
+from simdeploy.study.comparison import chosen, finite, interval, known_metric, mean_of, recommend, with_unit, words
+from simdeploy.tables import mime_bundle
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REPLICATIONS = statistics.replications_needed(0.99)
 """Of each variant: the fewest that support every statistic that a goal may be about."""
 FACTORS = {0.5: "halved", 2.0: "doubled"}
+ASSUMED: tuple[Mark, ...] = ("assumed",)
+ALWAYS = ("makespan_s", "downtime_s")
+"""Metrics whose differences are kept beside the preferred ones."""
 
 
 class Variant(NamedTuple):
@@ -36,17 +41,23 @@ class Variant(NamedTuple):
     """Of the strategy that is recommended without the change, like the next two."""
     mean: float
     """Of its most preferred metric, nan where a replication has none."""
-    difference: statistics.Estimate | None
-    """The paired difference of that metric to what it was."""
+    differences: dict[str, statistics.Estimate | None]
+    """Metric -> the paired difference to what it was; the most preferred one comes first. Empty where the value is none."""
     problem: str = ""
     """What is wrong with the value."""
 
+    @property
+    def difference(self) -> statistics.Estimate | None:
+        """That of the most preferred metric."""
+        return next(iter(self.differences.values()), None)
+
 
 class VariedInput(NamedTuple):
-    """One assumed input, and what becomes of the recommendation when it is halved and when it is doubled."""
+    """One input, and what becomes of the recommendation when it is halved and when it is doubled."""
 
     at: str
-    """Its path in the environment's file."""
+    """Its path in the file of the environment or of the scenario."""
+    mark: Mark
     source: str
     was: str
     half: Variant
@@ -64,42 +75,57 @@ class VariedInput(NamedTuple):
 
 
 class Robustness(NamedTuple):
-    """How a recommendation takes other values of the inputs that are assumed."""
+    """How a recommendation takes other values of the inputs, by default of those that are assumed."""
 
     outcome: Outcome
     """Of the recommended strategy, with every input as it is."""
     recommended: str
+    rivals: int
+    """How many strategies there were to choose from; of one alone nothing is recommended."""
     goals: list[GoalResult]
     metric: str
     """The most preferred one."""
     inputs: list[VariedInput]
     """What to measure first comes first."""
     not_varied: list[Input]
-    """Assumed inputs that have neither a half nor a double: names, rules, zeros."""
+    """Inputs that have neither a half nor a double: names, rules, zeros."""
     interrupted: bool
+
+    def __repr__(self) -> str:
+        return f"<Robustness of {self.recommended}: {len(self.inputs)} inputs varied, {self.outcome.replications} replications>"
+
+    @property
+    def assumed(self) -> list[VariedInput]:
+        """The inputs that are only assumed."""
+        return [i for i in self.inputs if i.mark == "assumed"]
 
     @property
     def measure_first(self) -> VariedInput | None:
-        """The input to measure first; None where none changes anything."""
-        return self.inputs[0] if self.inputs and self.inputs[0].changes_something else None
+        """The assumed input to measure first; None where none changes anything."""
+        return next((i for i in self.assumed if i.changes_something), None)
 
     @property
     def sentence(self) -> str:
         """Whether the recommendation holds, which input to measure first, and how many were left out."""
-        count, first = len(self.inputs), self.measure_first
-        moving = sum(i.changes_recommendation for i in self.inputs)
-        left = len(self.not_varied)
+        count, first = len(self.assumed), self.measure_first
+        left = sum(i.mark == "assumed" for i in self.not_varied)
         left_out = f" Not varied: {left} assumed input{'s' * (left > 1)} with neither a half nor a double (a zero, a rule)." if left else ""
         if not count:
-            return f"No number of the environment is assumed, so none was varied.{left_out}"
-        holds = (
-            f"{moving} of the {count} assumed numbers decide{'s' * (moving == 1)} whether {self.recommended} is recommended"
-            if moving
-            else f"{self.recommended} stays recommended whichever of the {count} assumed numbers is halved or doubled"
-        )
+            return f"No number is assumed, so none was varied.{left_out}"
         if first is None:
-            return f"{holds}, and none of them moves its {words(self.metric)}.{left_out}"
-        return f"{holds}. Measure first: {first.at} ({first.source}); {self._effect(first)}.{left_out}"
+            return f"{self._holds(count)}, and none of them moves its {words(self.metric)}.{left_out}"
+        return f"{self._holds(count)}. Measure first: {first.at} ({first.source}); {self._effect(first)}.{left_out}"
+
+    def _holds(self, count: int) -> str:
+        """Whether the recommendation holds; of a single strategy, whether its goals do."""
+        alone = self.rivals == 1
+        moving = sum(i.changes_goals if alone else i.changes_recommendation for i in self.assumed)
+        numbers = f"the {count} assumed numbers"
+        if not moving:
+            stays = "keeps to the goals that it meets" if alone else "stays recommended"
+            return f"{self.recommended} {stays} whichever of {numbers} is halved or doubled"
+        what = f"which goals {self.recommended} meets" if alone else f"whether {self.recommended} is recommended"
+        return f"{moving} of {numbers} decide{'s' * (moving == 1)} {what}"
 
     def _effect(self, first: VariedInput) -> str:
         """What the input to measure first does, by the reason for which it comes first."""
@@ -113,7 +139,8 @@ class Robustness(NamedTuple):
             return " and ".join(said)
         means = " and ".join(f"{with_unit(v.mean, self.metric)} when {FACTORS[v.factor]}" for v in tried)
         as_it_is = with_unit(mean_of(self.outcome, self.metric), self.metric)
-        return f"{words(self.metric)} of {self.recommended} are {means}, against {as_it_is} in the mean"
+        verb = "are" if words(self.metric).endswith("s") else "is"
+        return f"{words(self.metric)} of {self.recommended} {verb} {means}, against {as_it_is} in the mean"
 
     def to_dict(self) -> dict[str, Any]:
         """The inputs as plain data, what to measure first at the head; what the replications cannot support is None."""
@@ -130,11 +157,27 @@ class Robustness(NamedTuple):
             "not_varied": [{"at": i.at, "source": i.source} for i in self.not_varied],
         }
 
-    def _repr_html_(self) -> str:
+    def frame(self) -> pd.DataFrame:
+        """One row per input, variant (half, double) and metric, the largest swing first: input, mark, source, was, variant,
+        metric, difference (paired, to the input as it is; missing where that cannot be), ci95_low, ci95_high, swing."""
+        import pandas as pd
+
+        rows = []
+        for one in sorted(self.inputs, key=lambda i: -i.swing):
+            for name, variant in (("half", one.half), ("double", one.double)):
+                for metric, difference in variant.differences.items():
+                    low, high = (difference.ci95 if difference else None) or (None, None)
+                    rows.append((one.at, one.mark, one.source, one.was, name, metric, difference and difference.mean, low, high, one.swing))
+        numbers = ["difference", "ci95_low", "ci95_high", "swing"]
+        return pd.DataFrame(rows, columns=["input", "mark", "source", "was", "variant", "metric", *numbers]).astype(
+            dict.fromkeys(numbers, float)
+        )
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from simdeploy.study.overview import robust
 
         table = robust(self)
-        return f"<p>{html.escape(self.sentence)}</p>{html_table(table) if table.rows else ''}"
+        return mime_bundle(self.sentence, *([table] if table.rows else []))
 
 
 def vary_inputs(
@@ -144,36 +187,41 @@ def vary_inputs(
     strategies: Sequence[str] | None = None,
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    marks: Collection[Mark] = ASSUMED,
+    metric: str | None = None,
 ) -> Robustness:
-    """Whether the strategy recommended for *scenario* stays so when an input marked `assumed` is halved or doubled.
+    """Whether the strategy recommended for *scenario* stays so when an input with one of the *marks* is halved or doubled.
 
     To be measured first is an input that changes the recommendation, then one that changes which goals the
     recommended strategy meets; among their like, and among the rest, the one with the largest swing of that
-    strategy's most preferred metric.
+    strategy's *metric*, by default the one that the scenario prefers most.
 
-    Raises StudyError for a strategy that the scenario does not have.
+    Raises StudyError for a strategy that the scenario does not have, and for what is no metric.
     """
     wanted = chosen(scenario, strategies)
-    assumed = [(i, _was(scenario, i.at)) for i in scenario.environment.inputs if i.mark == "assumed"]
-    trials = {(i.at, factor): _plans(scenario, wanted, i.at, factor) for i, was in assumed if was for factor in FACTORS}
-    given = [(i, was) for i, was in assumed if was and any(trials[i.at, factor] for factor in FACTORS)]
-    plans = build_plans(scenario, wanted)
+    metric = known_metric(metric or (scenario.prefer or DEFAULT_PREFER)[0])
+    of_interest = dict.fromkeys((metric, *scenario.prefer, *ALWAYS))
+    known = (*scenario.environment.inputs, *scenario.inputs)
+    marked = [(i, _was(scenario, i)) for i in known if i.mark in marks]
+    built = build_plans(scenario, wanted)
+    trials = {(i.at, factor): _plans(scenario, built, i, factor) for i, was in marked if was for factor in FACTORS}
+    given = [(i, was) for i, was in marked if was and any(trials[i.at, factor] is not None for factor in FACTORS)]
+    plans = dict(built)
     for (at, factor), rivals in trials.items():
         plans |= {_key(n, at, factor): plan for n, plan in rivals.items()} if isinstance(rivals, dict) else {}
     outcomes = simulate_all(plans, replications, seed, jobs, progress, paths=0)
     base = {n: outcomes[n] for n in wanted}
     recommended = _recommended(scenario, base)
     outcome, goals = base[recommended], base[recommended].goals()
-    metric = (scenario.prefer or DEFAULT_PREFER)[0]
 
     def variant(at: str, factor: float) -> Variant:
         rivals = trials[at, factor]
         if isinstance(rivals, str):
-            return Variant(factor, None, [], math.nan, None, rivals)
+            return Variant(factor, None, [], math.nan, {}, rivals)
         tried = {n: outcomes.get(_key(n, at, factor), base[n]) for n in wanted}
-        values = tried[recommended].values[metric]
-        difference = statistics.mean(statistics.paired(values, outcome.values[metric]))
-        return Variant(factor, _recommended(scenario, tried), tried[recommended].goals(), mean_of(tried[recommended], metric), difference)
+        now = tried[recommended]
+        differences = {m: statistics.mean(statistics.paired(now.values[m], outcome.values[m])) for m in of_interest}
+        return Variant(factor, _recommended(scenario, tried), now.goals(), mean_of(now, metric), differences)
 
     def varied(one: Input, was: str) -> VariedInput:
         half, double = (variant(one.at, factor) for factor in FACTORS)
@@ -181,32 +229,51 @@ def vary_inputs(
         chooses = any(v.recommended != recommended for v in possible)
         meets = any([g.met for g in v.goals] != [g.met for g in goals] for v in possible)
         swing = _swing([mean_of(outcome, metric), *(v.mean for v in possible)])
-        return VariedInput(one.at, one.source, was, half, double, chooses, meets, swing)
+        return VariedInput(one.at, one.mark, one.source, was, half, double, chooses, meets, swing)
 
     inputs = sorted((varied(i, was) for i, was in given), key=lambda i: (-i.changes_recommendation, -i.changes_goals, -i.swing))
-    not_varied = [i for i, was in assumed if (i, was) not in given]
-    return Robustness(outcome, recommended, goals, metric, inputs, not_varied, outcome.interrupted)
+    not_varied = [i for i, was in marked if (i, was) not in given]
+    return Robustness(outcome, recommended, len(wanted), goals, metric, inputs, not_varied, outcome.interrupted)
 
 
-def _was(scenario: Scenario, at: str) -> str | None:
-    """What the number at *at* is; None where the file has no number there, or one that the environment is only made with (a count)."""
+def _was(scenario: Scenario, one: Input) -> str | None:
+    """What the number is; None where the file has no number there, or one that the environment is only made with (a count)."""
     try:
-        return input_text(scenario.environment, at)
+        return input_text(scenario if one in scenario.inputs else scenario.environment, one.at)
     except SimdeployError:
         return None
 
 
-def _plans(scenario: Scenario, strategies: list[str], at: str, factor: float) -> dict[str, Plan] | str:
-    """The plans with *factor* times one input, none where that changes nothing; or what is wrong with the value."""
+def _plans(scenario: Scenario, built: dict[str, Plan], one: Input, factor: float) -> dict[str, Plan] | str | None:
+    """Of the plans with *factor* times one input those whose forecast that may change; what is wrong with the value; or None
+    where the value stays the same."""
     try:
-        environment = scaled_input(scenario.environment, at, factor)
-        if environment == scenario.environment:
-            return {}
-        return build_plans(scenario.model_copy(update={"environment": environment}), strategies)
+        changed = _scaled(scenario, one, factor)
+        if changed == scenario:
+            return None
+        scaled = build_plans(changed, list(built))
     except ValidationError as error:
         return str(error.errors()[0]["msg"])
     except SimdeployError as error:
         return str(error).splitlines()[0]
+    return {name: plan for name, plan in scaled.items() if _forecast_of(plan) != _forecast_of(built[name])}
+
+
+def _scaled(scenario: Scenario, one: Input, factor: float) -> Scenario:
+    if one in scenario.inputs:
+        return scaled_input(scenario, one.at, factor)
+    return scenario.model_copy(update={"environment": scaled_input(scenario.environment, one.at, factor)})
+
+
+def _forecast_of(plan: Plan) -> Plan:
+    """*plan* without what only its maker reads: recipes (but how a store is read back) and the times of a recovery."""
+    env = plan.environment
+    services = {
+        name: service.model_copy(update={"actions": {k: a for k, a in service.actions.items() if k == "restore"}})
+        for name, service in env.services.items()
+    }
+    bare = env.model_copy(update={"services": services, "actions": {}, "recovery": Recovery(), "inputs": ()})
+    return plan.model_copy(update={"environment": bare})
 
 
 def _key(strategy: str, at: str, factor: float) -> str:
@@ -226,6 +293,7 @@ def _swing(means: list[float]) -> float:
 def _input(given: VariedInput) -> dict[str, Any]:
     return {
         "at": given.at,
+        "mark": given.mark,
         "source": given.source,
         "was": given.was,
         "changes_recommendation": given.changes_recommendation,

@@ -466,13 +466,13 @@ def test_demand_may_stand_in_a_csv_file_beside_the_yaml(tmp_path):
     ("rows", "says"),
     [
         (None, "No such file"),
-        ("time,rate\n0,10\n", "column 'time_s' is missing"),
-        ("time_s,rate_per_s\n0,ten\n", "'ten'"),
-        ("time_s,rate_per_s\n", "exactly one of"),
-        ("time_s,rate_per_s\n0,10\n0,20\n", "must rise"),
+        ("time,rate\n0,10\n", "names no column time_s"),
+        ("time_s,rate_per_s\n0,ten\n", "'0,ten' is no pair"),
+        ("time_s,rate_per_s\n", "no line below"),
+        ("time_s,rate_per_s\n0,10\n0,20\n", "load.csv:3: 0 s does not come after the line before; the first is at 0, times must rise"),
         ("time_s,rate_per_s\n0,-10\n", "-10"),
         ("time_s,rate_per_s\n0,inf\n", "inf"),
-        ("time_s,rate_per_s\n0\n", ""),
+        ("time_s,rate_per_s\n0\n", "'0,' is no pair"),
     ],
 )
 def test_a_bad_csv_file_is_reported_where_it_is_named(faults_of, tmp_path, rows, says):
@@ -730,3 +730,15 @@ def test_a_path_is_shown_without_detours(tmp_path):
     with pytest.raises(FileError) as caught:
         load_scenario(write(tmp_path / "up.yaml", text))
     assert {str(tmp_path / "env.yaml")} == {f.file for f in caught.value.faults}
+
+
+def test_a_key_of_another_kind_of_copy_is_not_proposed_again(faults_of):
+    (fault,) = faults_of(changed(SMALL, "{kind: backup, every: 24 h, takes: 30 min}", "{kind: log_archive, every: 1 h, ships_in: 5 s}"))
+    assert fault.message == "unknown key 'every': it does not go with this kind; take it away, or give the kind that has it"
+
+
+def test_a_misspelt_key_below_a_strategy_is_told_what_it_may_be(tmp_path):
+    text = pathlib.Path("scenarios/canonical/data-restore.yaml").read_text().replace("closes_every: 5 min", "closes_evry: 5 min", 1)
+    (tmp_path / "s.yaml").write_text(text.replace("environment: ", f"environment: {pathlib.Path('scenarios/canonical').resolve()}/", 1))
+    with pytest.raises(FileError, match="unknown key 'closes_evry'; did you mean 'closes_every'"):
+        load_scenario(tmp_path / "s.yaml")

@@ -309,7 +309,7 @@ def test_it_is_public_and_shows_itself_in_a_notebook(shop):
     found = simdeploy.resilience(shop(), replications=80)
 
     assert isinstance(found, simdeploy.Resilience)
-    assert "<table>" in found._repr_html_() and "Mended by" in found._repr_html_()
+    assert "<table>" in (shown := found._repr_mimebundle_()["text/html"]) and "Mended by" in shown
     assert "6 objectives missed" in repr(found)
 
 

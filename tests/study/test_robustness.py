@@ -105,7 +105,7 @@ def test_a_zero_and_a_rule_have_neither_half_nor_double():
     found = vary_inputs(with_inputs(assumed=[zero, rule]), 8, strategies=RIVALS)
 
     assert [] == found.inputs and [zero, rule] == [i.at for i in found.not_varied]
-    assert "No number of the environment is assumed" in found.sentence and "Not varied: 2" in found.sentence
+    assert "No number is assumed" in found.sentence and "Not varied: 2" in found.sentence
 
 
 def test_a_mark_of_what_the_environment_is_only_made_with_is_not_varied(tmp_path):
@@ -128,7 +128,7 @@ def test_the_luck_is_the_same_in_any_number_of_processes_and_progress_is_told():
     two = vary_inputs(scenario, 40, strategies=RIVALS, jobs=2)
 
     assert json.dumps(one.to_dict()) == json.dumps(two.to_dict())
-    assert (40 * 2 * 3, 40 * 2 * 3) == told[-1]
+    assert (40 * 2 * 2, 40 * 2 * 2) == told[-1]  # as they are; then the one that expands, at half and at double
 
 
 def whole() -> Robustness:
@@ -154,3 +154,23 @@ def test_the_command_line_has_it_in_its_json_and_refuses_csv():
     assert {"replications", "recommended", "measure_first", "sentence", "inputs"} <= set(varied) and 8 == varied["replications"]
     assert "services.middle.capacity" in {i["at"] for i in varied["inputs"]}
     assert 2 == as_csv.exit_code and "CSV" in as_csv.output
+
+
+def test_the_numbers_of_the_scenario_s_own_file_are_varied_too():
+    """A bad release fails a share of the requests while it serves: half the share fails about half as many."""
+    scenario = load_scenario("scenarios/canonical/upgrade-with-validation.yaml")
+    by_path = {i.at: i for i in scenario.inputs}
+    only = scenario.model_copy(
+        update={
+            "environment": scenario.environment.model_copy(update={"inputs": ()}),
+            "inputs": (by_path["release.error_share"], by_path["checks.smoke.sensitivity"]),
+        }
+    )
+
+    found = vary_inputs(only, 200, strategies=["unchecked"], metric="bad_release_requests")
+
+    share, smoke = found.inputs
+    as_it_is = found.outcome.values["bad_release_requests"].mean()
+    assert ("release.error_share", "20 %") == (share.at, share.was) and as_it_is > 0
+    assert share.half.mean == pytest.approx(as_it_is / 2, rel=0.2) and share.double.mean == pytest.approx(2 * as_it_is, rel=0.2)
+    assert 0 == smoke.swing  # unchecked: nobody looks
