@@ -293,10 +293,12 @@ def test_every_fault_of_a_plan_is_reported_at_once(tmp_path):
     ("step", "says"),
     [
         ({"begin": [[["lead"], "web"]]}, "is no effect"),
-        ({"slow": [5]}, "steps.0.slow.0"),
+        ({"slow": [5]}, "steps[0].slow[0]: must be a list"),
         ({"duration": 10**400}, "must be finite"),
-        ({"retries": 10**400}, "steps.0.retries"),
-        ({"id": 7}, "steps.0.id"),
+        ({"retries": 10**400}, "steps[0].retries: "),
+        ({"id": 7}, "steps[0].id: 7 must be a text"),
+        ({"kind": "stp"}, "steps[0].kind: 'stp' is not allowed; write 'step', 'gate' or 'judge'; did you mean 'step'?"),
+        ({"neds": []}, "steps[0]: unknown key 'neds'; did you mean 'needs'?"),
     ],
 )
 def test_a_value_of_the_wrong_kind_in_a_plan_is_named(tmp_path, step, says):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,8 @@ from simdeploy.environment.base import Frozen
 from simdeploy.environment.durations import ZERO, fixed
 from simdeploy.environment.models import Environment
 from simdeploy.environment.names import did_you_mean
-from simdeploy.errors import DiffersError, InvalidDocument, PlanError, Problem
+from simdeploy.environment.wording import wording
+from simdeploy.errors import DiffersError, InvalidDocument, Path, PlanError, Problem
 from simdeploy.plan.effects import VERBS
 from simdeploy.plan.goals import DEFAULT_PREFER, Goal
 from simdeploy.plan.metrics import METRICS
@@ -200,10 +201,7 @@ class Plan(Frozen):
         except InvalidDocument as error:
             raise PlanError(f"the plan's environment is unsound: {error}") from None
         except ValidationError as error:
-            lines = [
-                f"{'.'.join(map(str, e['loc'])) or 'plan'}: {e['msg']} (here: {e['input']!r:.60})" for e in error.errors(include_url=False)
-            ]
-            raise PlanError("\n".join(lines)) from None
+            raise PlanError("\n".join(_said(e, content, cls) for e in error.errors(include_url=False))) from None
         except ValueError as error:  # a number of thousands of digits
             raise PlanError(f"is no JSON that can be read: {error}; name a file written by 'simdeploy plan'") from None
         if stamped is not None and stamped != plan.digest:
@@ -228,13 +226,28 @@ class Plan(Frozen):
 def _stamp(content: Any) -> Any:
     """Takes what is of the file and not of the plan, `sha256` and `tool`, out of *content*; its `sha256`, None where it has none."""
     if not isinstance(content, dict):
-        return None
+        raise PlanError(f"is {content!r:.60} and no plan; name a file written by 'simdeploy plan'")
     stamped, tool, form = content.pop("sha256", None), content.pop("tool", None), content.get("format")
     if isinstance(form, int) and form > FORMAT:
         wrote = f" ({tool})" if isinstance(tool, str) else ""
         which = f"has format {form}, and simdeploy {version('simdeploy')} knows formats up to {FORMAT}"
         raise PlanError(f"{which}; read it with the newer simdeploy that wrote it{wrote}, or write it anew with 'simdeploy plan'")
     return stamped
+
+
+def _said(error: Mapping[str, Any], content: Any, model: type[Plan]) -> str:
+    """One error of pydantic's as a line: where in the *content*, and what is wrong there."""
+    path: Path = ()
+    for part in error["loc"]:  # without what pydantic adds for the branch of a union
+        try:
+            content, path = content[part], (*path, part)
+        except (KeyError, IndexError, TypeError):
+            path = (*path, part) if error["type"] == "missing" else path
+    text = wording(error, path, model)
+    named = error["type"] not in ("missing", "extra_forbidden")  # these name a key of what is above; the others begin with theirs
+    above = path[:-2] if named and path and isinstance(path[-1], int) else path[:-1]
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in above).removeprefix(".")
+    return f"{place}{'.' if named else ': '}{text}" if place else text
 
 
 def _check_steps(plan: Plan) -> Iterator[Problem]:
