@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from simdeploy.environment.models import Service
-from simdeploy.plan.steps import Judge
 from simdeploy.vetting.closure import below, heaviest
+from simdeploy.vetting.failures import Failures
 from simdeploy.vetting.leads import reigns
 from simdeploy.vetting.section import ABSENT, Life, Section, Spell
 from simdeploy.vetting.shape import Event
@@ -56,6 +56,7 @@ class Floors:
         opens = section.service_events("open", "") if not section.plan.start.live else []
         self.forced = [event for event, _ in opens[:1]]
         """Before the doors open there is no demand to be carried."""
+        self.failures = Failures(section, self.forced)
         self.never_opens = not section.plan.start.live and not opens
         self._known: dict[tuple[str, str | None, Without], Low] = {}
 
@@ -135,20 +136,54 @@ class Floors:
             for life, values in parts:
                 count = sum(i not in given.lost for i in life.like)
                 whole += count * values[0]
-                _weigh(weights, _chain(life, values), count, None)
+                self._weigh(weights, _chain(life, values), count, None)
             return whole
-        releases = self._releases([life for life, _ in parts], given.lost)
+        releases = self.failures.releases([life for life, _ in parts], given.lost)
         for unit in self._units(parts):
             chain = self._merged(unit)
             life = unit[0][0]
             count = sum(i not in given.lost for i in life.like)
-            staying, speaks = releases[life.name]
+            release = releases[life.name]
             for other, _ in unit[1:]:
-                staying, speaks = max(staying, releases[other.name][0]), {**speaks, **releases[other.name][1]}
+                release = release.or_else(releases[other.name])
             whole += count * chain[0][1]
-            _weigh(weights, chain, count - min(count, staying), speaks)
-            _weigh(weights, chain, min(count, staying), {})
+            staying = min(count, release.staying)
+            self._weigh(weights, chain, count - staying, release.speaks)
+            for event, most in release.later:
+                if most < staying:
+                    self._weigh(weights, chain, staying - most, {e: e if e == spoken else event for e, spoken in release.speaks.items()})
+                    staying = most
+            self._weigh(weights, chain, staying, {})
         return whole
+
+    def _weigh(self, weights: dict[Event, float], chain: Chain, count: int, speaks: Mapping[Event, Event | None] | None) -> None:
+        """Add how much less *count* of the same *chain* count from each event on than at the start.
+
+        With *speaks* each may fail wherever it has come to, and then lacks what it lacked there, until a judge has spoken of it.
+        """
+        if speaks is None:
+            for (_, before), (event, value) in itertools.pairwise(chain):
+                assert event is not None
+                _add(weights, event, count * (before - value))
+            return
+        precedes = self.shape.precedes
+        lacking = most = 0.0
+        judge: Event | None = None
+        for event, value in chain[1:]:
+            assert event is not None
+            known = speaks.get(event)
+            if judge is not None and judge not in (known, event):
+                if precedes(judge, event, True):
+                    _add(weights, judge, count * (lacking - most))
+                    most = lacking
+                elif known is not None and not precedes(judge, known, True):  # the later of both; if neither is, none
+                    known = judge if precedes(known, judge, True) else None
+            lacking, judge = chain[0][1] - value, known
+            if lacking > most:
+                _add(weights, event, count * (lacking - most))
+                most = lacking
+        if judge is not None:
+            _add(weights, judge, count * (lacking - most))
 
     def _units(self, parts: list[Part]) -> list[list[Part]]:
         """The parts whose instances fail together, since they share a lane: an old machine and the new one in its place."""
@@ -245,7 +280,7 @@ class Floors:
                     return Low(0.0, others.state)
                 continue
             life = self.section.life_of[reign.leader]
-            if given.failing and (failed := self._failed_before(life, reign.spell, members, given)) is not None:
+            if given.failing and (failed := self._failed_before(life, reign.spell, given)) is not None:
                 return Low(0.0, failed)
             for spell in life.spells:
                 if not self.section.overlap(spell, reign.spell, same=True) or self._is_past(spell) or self._is_split(service, spell):
@@ -259,15 +294,17 @@ class Floors:
                     )
         return worst
 
-    def _failed_before(self, life: Life, reign: Spell, members: list[Life], given: Without) -> frozenset[Event] | None:
+    def _failed_before(self, life: Life, reign: Spell, given: Without) -> frozenset[Event] | None:
         """A state in which the lead is with one whose lane has failed before and who is therefore out; None where there is none."""
-        staying, speaks = self._releases(members, given.lost)[life.name]
+        release = self.failures.releases([life], given.lost)[life.name]  # all that is tolerated may be his
         for out, back in itertools.pairwise(life.spells) if reign.since is not None else ():
             if out.serves or not back.serves or out.since is None or back.since is None or reign.since is None:
                 continue
-            spoken = speaks.get(back.since)
-            known = staying <= 0 and spoken is not None and self.shape.precedes(spoken, reign.since, True)
-            if known or back.since >> 1 in {reign.since >> 1} | self._needed([reign.since >> 1]):
+            spoken = [e for e, most in release.later if most <= 0]
+            if release.staying <= 0:
+                spoken += [e for e in [release.speaks.get(back.since)] if e is not None]
+            known = any(self.shape.precedes(e, reign.since, True) for e in spoken)
+            if known or back.since >> 1 in {reign.since >> 1} | self.failures.needed([reign.since >> 1]):
                 continue
             if reign.until is None or not self.shape.precedes(reign.until, out.since, True):
                 return self._at(reign, out)
@@ -291,7 +328,7 @@ class Floors:
     def failed(self, service: str, state: Collection[Event]) -> list[tuple[int, int]]:
         """(instance, step) for each instance of *service* that, with the failures that are tolerated, stays out in *state*."""
         lives = [life for life in self.section.lives if life.service == service]
-        releases = self._releases(lives)
+        releases = self.failures.releases(lives)
         found: list[tuple[int, int]] = []
         for unit in self._units([(life, []) for life in lives]):
             for life, _ in unit if len(unit) == 1 else ():
@@ -299,112 +336,14 @@ class Floors:
                 given = past[-1].since
                 if given is None or not past[-1].serves or past[-2].serves:
                     continue
-                staying, speaks = releases[life.name]
-                spoken = speaks.get(given) in state
-                failing = life.like[: staying if spoken else None]
+                failing = life.like[: releases[life.name].still_out(len(life.like), given, state)]
                 found += [(i, next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given)) for i in failing]
         return found
-
-    def _releases(self, lives: Collection[Life], lost: frozenset[int] = frozenset()) -> dict[int, tuple[int, Mapping[Event, Event | None]]]:
-        """Of each life: how many of it may stay out for good, and from which event on the others are known not to have failed.
-
-        A batch's judge tolerates so many failures; until it has spoken any of the batch may have failed. What no judge
-        watches may fail unnoticed, unless its failure is fatal. A failure that several batches share is given to the one that
-        lacks most by it, and of those to the one that is judged first, where one is judged before the other; else to each.
-        """
-        spent: list[tuple[set[int], int]] = []
-        found: dict[int, tuple[int, Mapping[Event, Event | None]]] = {}
-        for life, judges in sorted(((life, self._judges(life)) for life in lives), key=lambda pair: self._urgency(*pair)):
-            staying, speaks = 0, dict[Event, Event | None]()
-            events = {s.since for s in life.spells if s.since is not None}
-            if events and all(e >> 1 in self._must_succeed for e in events):
-                found[life.name] = (0, {e: e for e in events})
-                continue
-            for event in events:
-                if event >> 1 in self._must_succeed:
-                    speaks[event] = event
-                    continue
-                judge = self.shape.judge_of.get(event >> 1)
-                fatal = self.shape.step_of[event >> 1].fatal
-                speaks[event] = event if fatal and judge is None else None if judge is None else 2 * judge + 1
-            count = sum(i not in lost for i in life.like)
-            for judge in judges:
-                spec = self.shape.step_of[judge].judge
-                if spec is not None:
-                    used = sum(n for others, n in spent if any(self._counts(judge, spec, other) for other in others))
-                    staying = max(staying, min(_tolerated(spec) - used, count))
-            spent.append((judges, staying))
-            found[life.name] = (staying, speaks)
-        return found
-
-    def _judges(self, life: Life) -> set[int]:
-        """The judges that count the steps of a life."""
-        return {self.shape.judge_of[s.since >> 1] for s in life.spells if s.since is not None and s.since >> 1 in self.shape.judge_of}
-
-    def _urgency(self, life: Life, judges: Collection[int]) -> tuple[float, int]:
-        """By which lives are sorted: those that lack most when they fail first, then as they are judged."""
-        shares = [s.share for s in life.spells]
-        return min(shares) - shares[-1], min((self.shape.level[self.shape.members[j][0]] for j in judges), default=0)
-
-    def _counts(self, judge: int, spec: Judge, other: int) -> bool:
-        """Whether what the *other* judge let pass is surely among what *judge* counts."""
-        return other == judge or (spec.of in ("carried", "plan") and self.shape.precedes(2 * other + 1, 2 * judge + 1, True))
-
-    @cached_property
-    def _must_succeed(self) -> set[int]:
-        """The classes of what must have succeeded when the doors open."""
-        return self._needed([e >> 1 for e in self.forced])
-
-    def _needed(self, todo: list[int]) -> set[int]:
-        """The classes of all that must have succeeded before a step of these classes begins."""
-        found = set[int]()
-        while todo:
-            for name in self.shape.step_of[todo.pop()].needs:
-                c = self.shape.cls[self.shape.position[name]]
-                if c not in found:
-                    found.add(c)
-                    todo.append(c)
-        return found
-
-
-def _tolerated(judge: Judge) -> int:
-    """How many failures a judge lets pass: the most that are not strictly more than its limit."""
-    if judge.of == "all_of_batch":
-        return judge.size - 1
-    if judge.limit is None:
-        return 1 << 30
-    return math.floor(judge.limit) if judge.unit == "count" else math.floor(judge.limit * judge.size / 100 + 1e-9)
 
 
 def _chain(life: Life, values: list[float]) -> Chain:
     """What a life counts from each of its events on."""
     return [(spell.since, value) for spell, value in zip(life.spells, values, strict=True)]
-
-
-def _weigh(weights: dict[Event, float], chain: Chain, count: int, speaks: Mapping[Event, Event | None] | None) -> None:
-    """Add how much less *count* of the same *chain* count from each event on than at the start.
-
-    With *speaks* each may fail wherever it has come to, and then lacks what it lacked there, until a judge has spoken of it.
-    """
-    if speaks is None:
-        for (_, before), (event, value) in itertools.pairwise(chain):
-            assert event is not None
-            _add(weights, event, count * (before - value))
-        return
-    lacking = most = 0.0
-    judge: Event | None = None
-    for event, value in chain[1:]:
-        assert event is not None
-        known = speaks.get(event)
-        if judge is not None and judge not in (known, event):
-            _add(weights, judge, count * (lacking - most))
-            most = lacking
-        lacking, judge = chain[0][1] - value, known
-        if lacking > most:
-            _add(weights, event, count * (lacking - most))
-            most = lacking
-    if judge is not None:
-        _add(weights, judge, count * (lacking - most))
 
 
 def _add(weights: dict[Event, float], event: Event, weight: float) -> None:

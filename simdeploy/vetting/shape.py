@@ -170,12 +170,13 @@ class Shape:
 
     @cached_property
     def judge_of(self) -> dict[int, int]:
-        """Class of a step -> the class of the first judge that counts it; judges of a plan count what nobody watches too."""
+        """Class of a step -> that of the first judge that waits for it and counts it; judges of a plan count what nobody watches too."""
         found: dict[int, int] = {}
         judges = [(c, judge) for c in self.order if (judge := self.step_of[c].judge) is not None]
         for c, judge in judges:
-            for watched in judge.watch:
-                found.setdefault(self.cls[self.position[watched]], c)
+            for watched in {self.cls[self.position[name]] for name in judge.watch}:
+                if self.sure_ancestors[c] >> watched & 1:
+                    found.setdefault(watched, c)
         of_all = [c for c, judge in judges if judge.of in ("carried", "plan")]
         for c in self.order if of_all else ():
             if c not in found and (first := next((j for j in of_all if self.ancestors[j] >> c & 1), None)) is not None:

@@ -241,6 +241,87 @@ def test_with_the_failures_that_judges_tolerate_added_up():
     assert leaks > 100
 
 
+def tangled_plan(rng: random.Random) -> Plan:
+    """Lanes of two services in judged batches as nobody should write them: fatal steps here and there, judges of every kind that
+    may wait for or count a part only, lanes that wait for others half-way, a lead that is handed over.
+    """
+    web = [f"w{i}" for i in range(rng.randint(2, 4))]
+    mid = [f"m{i}" for i in range(rng.randint(1, 3))] if rng.random() < 0.7 else web[: rng.randint(1, 3)]
+    role = rng.choice([{}, {}, {"role": "leader_elected"}, {"role": "quorum"}])
+    services = {
+        "web": {"on": web, "capacity": f"{rng.choice([60, 100])} req/s", "calls": {"mid": rng.choice([0.5, 1, 2])}},
+        "mid": {"on": mid, "capacity": f"{rng.choice([50, 90])} req/s", **role},
+    }
+    machines = [{"name": m} for m in dict.fromkeys([*web, *mid])]
+    env = Environment.model_validate(
+        {"name": "e", "machines": machines, "entry": "web", "demand": {"rate": "50 req/s"}, "services": services}
+    )
+    steps: list[Step] = []
+    judges: list[str] = []
+    chosen = rng.sample(list(env.instances), rng.randint(2, min(4, len(env.instances))))
+    while chosen:
+        batch, chosen = chosen[: (size := rng.randint(1, 2))], chosen[size:]
+        barrier = tuple(rng.sample(judges, rng.randint(0, min(len(judges), 2)))) if rng.random() < 0.8 else ()
+        lanes = [tangled_lane(rng, i, barrier, [s.id for s in steps]) for i in batch]
+        steps += [s for lane in lanes for s in lane]
+        if rng.random() < 0.15:
+            judges.append(lanes[-1][-1].id)
+            continue
+        watch = [s.id for lane in lanes for s in lane if rng.random() < 0.95] or [lanes[0][0].id]
+        of, percent = rng.choice(["batch", "carried", "plan", "all_of_batch"]), rng.random() < 0.3
+        limit = None if of == "all_of_batch" or rng.random() < 0.1 else rng.choice([0, 25, 50, 100] if percent else [0, 1, 1, 2])
+        judge = Judge(watch=tuple(watch), size=len(lanes), limit=limit, unit="percent" if percent else "count", of=of)
+        after = {lane[-1].id for lane in lanes if rng.random() < 0.95} | ({rng.choice(judges)} if judges and rng.random() < 0.3 else set())
+        judges.append(f"judge{len(judges)}")
+        steps.append(Step(id=judges[-1], kind="judge", after=tuple(sorted(after)), judge=judge))
+    if role.get("role") == "leader_elected" and rng.random() < 0.5:
+        to, when = f"mid@{rng.choice(mid)}", rng.choice(["begin", "end"])
+        steps.append(Step.model_validate({"id": "hand", "target": to, "after": [rng.choice(judges)], when: [["lead", "mid", to]]}))
+    return Plan(environment=env, steps=tuple(steps))
+
+
+def tangled_lane(rng: random.Random, i: str, barrier: tuple[str, ...], earlier: list[str]) -> list[Step]:
+    """Out, perhaps some work, perhaps back; a step may wait for one of the *earlier* too, or not need the one before it."""
+    lane = [{"id": f"{i}/out", "target": i, "after": barrier, rng.choice(["begin", "end"]): [["out", i]], "fatal": rng.random() < 0.15}]
+    if rng.random() < 0.3:
+        lane.append({"id": f"{i}/work", "target": i, "fatal": rng.random() < 0.1})
+    if rng.random() < 0.85:
+        lane.append({"id": f"{i}/back", "target": i, "end": [["serve", i]], "fatal": rng.random() < 0.1})
+    for before, step in itertools.pairwise(lane):
+        step["after"] = (rng.choice(earlier),) if earlier and rng.random() < 0.12 else ()
+        step["needs" if rng.random() < 0.92 else "after"] = (before["id"],)
+    if len(lane) > 1 and rng.random() < 0.1:
+        again = [{**step, "id": f"{step['id']}2", "after": (), "needs": ()} for step in lane]
+        for before, step in itertools.pairwise([lane[-1], *again]):
+            step["needs" if rng.random() < 0.7 else "after"] = (before["id"],)
+        lane += again
+    return [Step.model_validate(step) for step in lane]
+
+
+def test_failures_in_plans_that_nobody_should_write():
+    """Never above the least of all reachable states, and equal to it in 19 of 20 of those in which a failure makes a difference.
+
+    Of 16,000 plans of this kind none was above and one in a hundred below: where two judges that nothing orders count the same.
+    """
+    rng, tried, below = random.Random(8), 0, 0
+    for _ in range(1200):
+        plan = tangled_plan(rng)
+        if len(plan.steps) > 11:
+            continue
+        layout = Layout(plan)
+        book = FactBook(layout)
+        wanted = min(capacity_in(plan, layout, book, events) for events in states_with_failures(plan))
+        floors = Floors(Section(Shape(plan)))
+        found = front_door(floors, Without(failing=True)).least_per_s
+
+        assert found <= wanted + 1e-6, plan.to_json()
+        if found < front_door(floors).least_per_s - 1e-6:  # else the failures add nothing
+            tried += 1
+            below += found < wanted - 1e-6
+    assert tried > 50
+    assert below <= tried / 20
+
+
 def test_a_lead_that_is_handed_to_who_failed_serves_nothing():
     """The judge tolerates that m1 fails and stays out; the lead goes to it all the same, unless the step needs its lane."""
     env = Environment.model_validate(
