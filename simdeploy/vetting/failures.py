@@ -47,6 +47,8 @@ class Failures:
     def __init__(self, section: Section, forced: Collection[Event]) -> None:
         self.shape = section.shape
         self.forced = forced
+        self._past: dict[int, set[Event]] = {}
+        """Of a judge: the judges of all failures that have spoken when it has, itself too."""
 
     def releases(self, lives: Collection[Life], lost: frozenset[int] = frozenset()) -> dict[int, Release]:
         """Of each life: how many of it may stay out, and from which event on the others are known not to have failed.
@@ -79,20 +81,17 @@ class Failures:
 
     def _later(self, judges: set[int], spent: Spent) -> tuple[tuple[Event, int], ...]:
         """The judges of all failures that surely come after all of *judges*: (the event that it has spoken, what it tolerates)."""
-        after = [(j, spec) for j, spec in self._of_all if judges and all(self.shape.precedes(2 * k + 1, 2 * j, False) for k in judges)]
+        after = [x for x in self.shape.judges_of_all if judges and all(self.shape.precedes(2 * k + 1, 2 * x[0], False) for k in judges)]
         return tuple((2 * j + 1, self._left(j, spec, spent)) for j, spec in after)
 
     def _left(self, judge: int, spec: Judge, spent: Spent) -> int:
         """How many failures a judge tolerates beside those that are *spent* and that it counts."""
         counted = [release for others, release in spent if any(self._counts(judge, spec, other) for other in others)]
-        past = [2 * j + 1 for j, _ in self._of_all if self.shape.precedes(2 * j + 1, 2 * judge + 1, True)]
-        return max(0, _tolerated(spec) - sum(release.kept(past) for release in counted))
-
-    @cached_property
-    def _of_all(self) -> list[tuple[int, Judge]]:
-        """The judges that count all failures before them, in an order in which none comes before an earlier one."""
-        judges = [(c, self.shape.step_of[c].judge) for c in self.shape.order]
-        return [(c, judge) for c, judge in judges if judge is not None and judge.of in ("carried", "plan")]
+        if not counted:
+            return _tolerated(spec)
+        if judge not in self._past:
+            self._past[judge] = {2 * j + 1 for j, _ in self.shape.judges_of_all if self.shape.precedes(2 * j + 1, 2 * judge + 1, True)}
+        return max(0, _tolerated(spec) - sum(release.kept(self._past[judge]) for release in counted))
 
     def _urgency(self, life: Life, judges: Collection[int]) -> tuple[float, int]:
         """By which lives are sorted: those that lack most when they fail first, then as they are judged."""
