@@ -8,16 +8,17 @@ from collections.abc import Iterable, Sequence
 from simdeploy.export.instructions import Instruction
 from simdeploy.export.runbook import Chapter, Runbook, Stage
 from simdeploy.export.words import markdown_code as code
-from simdeploy.export.words import markdown_text as text
+from simdeploy.export.words import markdown_line as text
+from simdeploy.export.words import markdown_text as inline
 
 
 def markdown(book: Runbook) -> str:
     """*book* as Markdown: boxes to tick, commands in blocks of their own, nothing that the plan names can become markup."""
     blocks = [
-        f"# Runbook: {text(book.title)}",
-        _table(("", ""), [(text(a), text(b)) for a, b in book.purpose]),
+        f"# Runbook: {inline(book.title)}",
+        _table(("", ""), [(inline(a), inline(b)) for a, b in book.purpose]),
         "## Hosts",
-        _table(("machines", "services", "zone"), [tuple(map(text, h)) for h in book.hosts]),
+        _table(("machines", "services", "zone"), [tuple(map(inline, h)) for h in book.hosts]),
         *_prerequisites(book),
         "## Preflight",
         _boxes(map(text, book.preflight)),
@@ -62,7 +63,7 @@ def _verdict(book: Runbook) -> Iterable[str]:
     yield "## Vetting"
     yield text(book.verdict.said)
     if book.verdict.findings:
-        yield _table(("", "finding", "what is wrong, and what would mend it"), [tuple(map(text, row)) for row in book.verdict.findings])
+        yield _table(("", "finding", "what is wrong, and what would mend it"), [tuple(map(inline, row)) for row in book.verdict.findings])
     if book.verdict.accepted:
         yield "Risk that is accepted:\n\n" + "\n".join(f"- {text(a)}" for a in book.verdict.accepted)
 
@@ -71,9 +72,9 @@ def _expectation(book: Runbook) -> Iterable[str]:
     yield "## Forecast"
     yield text(book.expectation.said)
     if book.expectation.metrics:
-        yield _table(("", "P50 or chance", "P95"), [tuple(map(text, row)) for row in book.expectation.metrics])
+        yield _table(("", "P50 or chance", "P95"), [tuple(map(inline, row)) for row in book.expectation.metrics])
     if book.expectation.goals:
-        yield _table(("goal", ""), [tuple(map(text, row)) for row in book.expectation.goals])
+        yield _table(("goal", ""), [tuple(map(inline, row)) for row in book.expectation.goals])
 
 
 def _chapter(chapter: Chapter) -> Iterable[str]:
@@ -87,11 +88,11 @@ def _stage(stage: Stage) -> Iterable[str]:
     yield f"### {stage.title}"
     if len(stage.rounds) == 1:
         (only,) = stage.rounds
-        yield f"Machines: {text(only.machines)}. Expected to begin: {text(only.begins)}."
+        yield f"Machines: {inline(only.machines)}. Expected to begin: {inline(only.begins)}."
         yield f"**Go or no-go?** Decided by ________ at ________\n\n{_boxes(map(text, stage.go))}"
     else:
         yield f"**Go or no-go?** Before each batch anew:\n\n{_boxes(map(text, stage.go))}"
-        rows = [(f"[ ] {r.number}", text(r.machines), text(r.begins), " ") for r in stage.rounds]
+        rows = [(f"[ ] {r.number}", inline(r.machines), inline(r.begins), " ") for r in stage.rounds]
         yield _table(("go and done", "machines", "expected to begin", "decided by, at"), rows)
     for step in stage.instructions:
         yield from _instruction(step)
@@ -100,23 +101,23 @@ def _stage(stage: Stage) -> Iterable[str]:
 def _instruction(step: Instruction) -> Iterable[str]:
     if step.no_return:
         yield "> **POINT OF NO RETURN. Once the next step has begun nothing is rolled back any more.**"
-    yield f"#### {step.number} {text(step.title)}"
+    yield f"#### {step.number} {inline(step.title)}"
     yield f"{step.kind.capitalize()} {code(step.steps)}"
     for condition in step.condition:
-        yield f"**Condition:** {text(condition)}"
+        yield f"**Condition:** {inline(condition)}"
     if step.machines:
-        yield f"On each of these, as MACHINE and batch by batch ({len(step.machines)}): {text(', '.join(step.machines))}"
+        yield f"On each of these, as MACHINE and batch by batch ({len(step.machines)}): {inline(', '.join(step.machines))}"
     if step.expects:
-        yield f"Must hold before, on {text(step.where)}:\n\n{_fence(step.expects)}"
+        yield f"Must hold before, on {inline(step.where)}:\n\n{_fence(step.expects)}"
     if step.kind == "judge":
         yield "\n".join(f"- [ ] {text(s)}" for s in step.stop)
         return
     if step.command:
-        yield f"Run on {text(step.where)}:\n\n{_fence(step.command)}"
+        yield f"Run on {inline(step.where)}:\n\n{_fence(step.command)}"
     elif step.kind == "gate":
         yield "By hand: look, and say whether the release is good."
     else:
-        yield f"By hand, from {text(step.where)}: there is no command; reach what stands below."
+        yield f"By hand, from {inline(step.where)}: there is no command; reach what stands below."
     if step.check:
         yield f"It is there when this exits 0; if it does so before, there is nothing to run:\n\n{_fence(step.check)}"
     yield "\n".join(_facts(step))
@@ -124,11 +125,11 @@ def _instruction(step: Instruction) -> Iterable[str]:
 
 
 def _facts(step: Instruction) -> Iterable[str]:
-    yield from (f"- to be reached: {text(r)}" for r in step.reach)
+    yield from (f"- to be reached: {inline(r)}" for r in step.reach)
     yield from (f"- {text(u)}" for u in step.uses)
-    yield f"- lasts: {text(step.lasts)}"
-    yield f"- capacity left while it runs: {text(step.capacity)}"
-    yield from (f"- watch: {text(w)}" for w in step.watch)
-    yield from (f"- stop: {text(s)}" for s in step.stop)
+    yield f"- lasts: {inline(step.lasts)}"
+    yield f"- capacity left while it runs: {inline(step.capacity)}"
+    yield from (f"- watch: {inline(w)}" for w in step.watch)
+    yield from (f"- stop: {inline(s)}" for s in step.stop)
     if step.undo:
-        yield f"- undo: {text(step.undo)}"
+        yield f"- undo: {inline(step.undo)}"

@@ -88,7 +88,16 @@ def markdown_text(text: str) -> str:
     '&lt;b&gt;\\|\\*x\\*'
     """
     shown = _SPECIAL.sub(r"\\\1", visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
-    shown = re.sub(r"(?i)(https?|ftp)(:)|(www)(\.)", lambda m: f"{m[1] or m[3]}&#{ord(m[2] or m[4])};", shown)
+    return re.sub(r"(?i)(https?|ftp)(:)|(www)(\.)", lambda m: f"{m[1] or m[3]}&#{ord(m[2] or m[4])};", shown)
+
+
+def markdown_line(text: str) -> str:
+    """*text* as Markdown that shows it as it is where it begins a line: no list or heading comes of it either.
+
+    >>> markdown_line("5. x"), markdown_text("5.61 s")
+    ('&#53;. x', '5.61 s')
+    """
+    shown = markdown_text(text)
     return re.sub(r"^(\s*)([-+=:]|\d+(?=[.)]))", lambda m: f"{m[1]}&#{ord(m[2][0])};{m[2][1:]}", shown)
 
 
