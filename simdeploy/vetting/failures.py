@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,26 +20,22 @@ class Release(NamedTuple):
     """How many of them may stay out for good, as far as their own judges go."""
     speaks: Mapping[Event, Event | None]
     """Of each event of the life: from which on it is known of the others; None = never."""
-    later: tuple[tuple[Event, int], ...]
-    """(event, how many at most stay out from it on): judges that come after theirs and count them too."""
+    later: tuple[tuple[int, int], ...]
+    """(judge, how many at most stay out when it has spoken): those that come after theirs and count them too."""
 
     def or_else(self, other: Release) -> Release:
         """That of a lane which has both lives."""
         return Release(max(self.staying, other.staying), {**self.speaks, **other.speaks}, tuple(x for x in self.later if x in other.later))
 
-    def kept(self, state: Collection[Event]) -> int:
-        """How many at most stay out in *state*, when their own judges have spoken."""
-        return min([self.staying, *(most for e, most in self.later if e in state)])
+    def kept(self, spoken: Collection[int]) -> int:
+        """How many at most stay out when their own judges and *spoken* have spoken."""
+        return min([self.staying, *(most for judge, most in self.later if judge in spoken)])
 
     def still_out(self, of: int, event: Event, state: Collection[Event]) -> int:
         """How many *of* so many may have failed at *event*, and be out in *state*."""
         if self.speaks.get(event) not in state:
             return of
-        return min(of, self.kept(state))
-
-
-Spent = list[tuple[set[int], Release]]
-"""(the judges of a life, what of it may stay out), of the lives that come first."""
+        return min(of, self.kept([judge for judge, _ in self.later if 2 * judge + 1 in state]))
 
 
 class Failures:
@@ -47,8 +44,6 @@ class Failures:
     def __init__(self, section: Section, forced: Collection[Event]) -> None:
         self.shape = section.shape
         self.forced = forced
-        self._past: dict[int, set[Event]] = {}
-        """Of a judge: the judges of all failures that have spoken when it has, itself too."""
 
     def releases(self, lives: Collection[Life], lost: frozenset[int] = frozenset()) -> dict[int, Release]:
         """Of each life: how many of it may stay out, and from which event on the others are known not to have failed.
@@ -59,15 +54,18 @@ class Failures:
         """
         known = {life.name: self._speaks(life) for life in lives}
         judges = {n: {s >> 1 for e, s in speaks.items() if s is not None and s != e} for n, speaks in known.items()}
-        spent: Spent = []
+        used: dict[int, int] = defaultdict(int)
         found: dict[int, Release] = {}
         for life in sorted(lives, key=lambda life: self._urgency(life, judges[life.name])):
             mine, speaks = judges[life.name], known[life.name]
             count = sum(i not in lost for i in life.like)
-            staying = max([0, *(min(self._left(j, spec, spent), count) for j in mine if (spec := self.shape.step_of[j].judge))])
-            found[life.name] = Release(staying, speaks, self._later(mine, spent))
+            staying = max([0, *(min(self._tolerated[j] - used[j], count) for j in mine)])
+            found[life.name] = Release(staying, speaks, tuple(self._later(mine, staying, used)))
             if len(mine) == 1 and None not in speaks.values():  # else he may fail where another counts it, or nobody
-                spent.append((mine, found[life.name]))
+                [judge] = mine
+                for other, counted in self.shape.counted_by.items() if staying > 0 else ():
+                    if judge in counted:
+                        used[other] += found[life.name].kept(counted)
         return found
 
     def _speaks(self, life: Life) -> dict[Event, Event | None]:
@@ -79,28 +77,23 @@ class Failures:
             speaks[event] = event if event in sure else 2 * judge + 1 if judge is not None and told else None
         return speaks
 
-    def _later(self, judges: set[int], spent: Spent) -> tuple[tuple[Event, int], ...]:
-        """The judges of all failures that surely come after all of *judges*: (the event that it has spoken, what it tolerates)."""
-        after = [x for x in self.shape.judges_of_all if judges and all(self.shape.precedes(2 * k + 1, 2 * x[0], False) for k in judges)]
-        return tuple((2 * j + 1, self._left(j, spec, spent)) for j, spec in after)
+    def _later(self, judges: set[int], staying: int, used: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+        """(judge, what it tolerates) of those that surely come after all of *judges* and let fewer stay."""
+        for j in self.shape.judges_of_all if judges and staying > 0 else ():
+            left = max(0, self._tolerated[j] - used[j])
+            if left < staying and all(self.shape.precedes(2 * k + 1, 2 * j, False) for k in judges):
+                yield j, left
+                staying = left
 
-    def _left(self, judge: int, spec: Judge, spent: Spent) -> int:
-        """How many failures a judge tolerates beside those that are *spent* and that it counts."""
-        counted = [release for others, release in spent if any(self._counts(judge, spec, other) for other in others)]
-        if not counted:
-            return _tolerated(spec)
-        if judge not in self._past:
-            self._past[judge] = {2 * j + 1 for j, _ in self.shape.judges_of_all if self.shape.precedes(2 * j + 1, 2 * judge + 1, True)}
-        return max(0, _tolerated(spec) - sum(release.kept(self._past[judge]) for release in counted))
+    @cached_property
+    def _tolerated(self) -> dict[int, int]:
+        """Of each judge: how many failures it lets pass."""
+        return {c: _tolerated(step.judge) for c, step in enumerate(self.shape.step_of) if step.judge is not None}
 
     def _urgency(self, life: Life, judges: Collection[int]) -> tuple[float, int]:
         """By which lives are sorted: those that lack most when they fail first, then as they are judged."""
         shares = [s.share for s in life.spells]
         return min(shares) - shares[-1], min((self.shape.level[self.shape.members[j][0]] for j in judges), default=0)
-
-    def _counts(self, judge: int, spec: Judge, other: int) -> bool:
-        """Whether what the *other* judge let pass is surely among what *judge* counts."""
-        return other == judge or (spec.of in ("carried", "plan") and self.shape.precedes(2 * other + 1, 2 * judge + 1, True))
 
     def _surely_succeed(self, life: Life) -> set[Event]:
         """The events of a life at which it is known that none who lives it has failed, since nothing goes on after such a failure.

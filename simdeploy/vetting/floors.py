@@ -149,9 +149,10 @@ class Floors:
             whole += count * chain[0][1]
             staying = min(count, release.staying)
             self._weigh(weights, chain, count - staying, release.speaks)
-            for event, most in release.later:
+            for judge, most in release.later:
                 if most < staying:
-                    self._weigh(weights, chain, staying - most, {e: e if e == spoken else event for e, spoken in release.speaks.items()})
+                    told = {e: e if e == spoken else 2 * judge + 1 for e, spoken in release.speaks.items()}
+                    self._weigh(weights, chain, staying - most, told)
                     staying = most
             self._weigh(weights, chain, staying, {})
         return whole
@@ -300,7 +301,7 @@ class Floors:
         for out, back in itertools.pairwise(life.spells) if reign.since is not None else ():
             if out.serves or not back.serves or out.since is None or back.since is None or reign.since is None:
                 continue
-            spoken = [e for e, most in release.later if most <= 0]
+            spoken = [2 * judge + 1 for judge, most in release.later if most <= 0]
             if release.staying <= 0:
                 spoken += [e for e in [release.speaks.get(back.since)] if e is not None]
             known = any(self.shape.precedes(e, reign.since, True) for e in spoken)

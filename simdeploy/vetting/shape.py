@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from simdeploy.plan.plan import GUARDS, Plan
 from simdeploy.plan.progress import order
-from simdeploy.plan.steps import Judge, Step
+from simdeploy.plan.steps import Step
 
 Hashes = NDArray[np.uint64]
 BEGIN, END = 0, 1
@@ -177,17 +177,23 @@ class Shape:
             for watched in {self.cls[self.position[name]] for name in judge.watch}:
                 if self.sure_ancestors[c] >> watched & 1:
                     found.setdefault(watched, c)
-        of_all = [c for c, _ in self.judges_of_all]
+        of_all = self.judges_of_all
         for c in self.order if of_all else ():
             if c not in found and (first := next((j for j in of_all if self.ancestors[j] >> c & 1), None)) is not None:
                 found[c] = first
         return found
 
     @cached_property
-    def judges_of_all(self) -> list[tuple[int, Judge]]:
-        """The judges that count all failures before them, in an order in which none comes before an earlier one."""
-        judges = [(c, self.step_of[c].judge) for c in self.order]
-        return [(c, judge) for c, judge in judges if judge is not None and judge.of in ("carried", "plan")]
+    def judges_of_all(self) -> list[int]:
+        """The classes of judges that count all failures before them, in an order in which none comes before an earlier one."""
+        judges = [(c, judge) for c in self.order if (judge := self.step_of[c].judge) is not None]
+        return [c for c, judge in judges if judge.of in ("carried", "plan")]
+
+    @cached_property
+    def counted_by(self) -> dict[int, set[int]]:
+        """Of each judge: itself and, if it counts all failures, the judges before it, of which it counts what they let pass."""
+        judges = [c for c in self.order if self.step_of[c].judge is not None]
+        return {c: {c, *(j for j in judges if self.ancestors[c] >> j & 1)} if c in self.judges_of_all else {c} for c in judges}
 
     @cached_property
     def just_before(self) -> list[list[Event]]:
