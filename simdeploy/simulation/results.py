@@ -32,12 +32,14 @@ class Results(NamedTuple):
     """When, in UTC."""
 
 
-def save_results(outcomes: Mapping[str, Outcome], path: str | pathlib.Path) -> pathlib.Path:
-    """Write *outcomes* (those of a comparison: `comparison.outcomes`) to *path* as JSON; the path.
+def save_results(outcomes: Mapping[str, Outcome] | Outcome, path: str | pathlib.Path) -> pathlib.Path:
+    """Write *outcomes* (those of a comparison: `comparison.outcomes`; or one, under its strategy's name) to *path* as JSON; the path.
 
     Each has its plan with its digest, its seed, and every value of every replication as the bytes of its float64, so that nothing is
     rounded and what has no number (nan, inf) survives. Raises PlanError where the file cannot be written.
     """
+    if isinstance(outcomes, Outcome):
+        outcomes = {outcomes.plan.source.strategy or "plan": outcomes}
     content = {
         "format": FORMAT,
         "tool": version("simdeploy"),

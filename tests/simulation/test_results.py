@@ -25,6 +25,14 @@ def same(a, b):
     return a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
+def test_one_outcome_goes_under_the_name_of_its_strategy(comparison, tmp_path):
+    one = comparison.outcomes["drain-expand"]
+
+    [(name, again)] = simdeploy.load_results(simdeploy.save_results(one, tmp_path / "one.json")).outcomes.items()
+
+    assert name == "drain-expand" and again.plan == one.plan and all(same(again.values[m], one.values[m]) for m in one.values)
+
+
 def test_outcomes_are_read_back_bit_for_bit_with_where_they_come_from(comparison, tmp_path):
     outcomes = dict(comparison.outcomes)
     odd = outcomes["drain-expand"]
