@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -26,6 +29,38 @@ def test_the_output_in_the_readme_is_what_its_command_prints():
             assert printed.endswith(f"\n\n{text.removeprefix('...').strip()}")
         else:
             assert text.strip() == printed
+
+
+def test_the_piece_of_a_runbook_is_one_of_the_report():
+    """The report is checked against the scenario by its own test."""
+    [(report, text)] = re.findall(r"<!-- excerpt: (.+?) -->\n````markdown\n(.*?)````", README_TEXT, re.DOTALL)
+
+    assert text in pathlib.Path(report).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_local_upgrade_prints_what_the_readme_shows_of_it(tmp_path):
+    """Line by line and in this order, with other numbers."""
+    [text] = re.findall(r"<!-- shape: make local -->\n```text\n(.*?)```", README_TEXT, re.DOTALL)
+    on_path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["sh", "scenarios/local/upgrade.sh"],
+        env=os.environ | {"PATH": on_path, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    printed = iter(map(shape, ran.stdout.splitlines()))
+
+    assert ran.returncode == 0, ran.stdout
+    for line in text.splitlines():
+        assert shape(line) in printed, (line, ran.stdout)
+
+
+def shape(line: str) -> str:
+    """A line without its numbers and the width of its columns."""
+    return re.sub(r"[ ─]+", " ", re.sub(r"\b[0-9a-f]{12}\b|(?<=[ (])\d[\d.,]*", "N", line)).strip()
 
 
 def test_the_readme_names_its_two_commands_on_the_first_screen():
