@@ -27,9 +27,18 @@ def tables(found: Capacity) -> Iterator[Table]:
     if found.waits:
         yield Table(
             "Waiting at the peak of the demand",
-            ("service", "when", "instances", "busy", "has to wait", "mean wait", "mean response"),
+            ("service", "when", "instances", "busy", "has to\nwait", "mean\nwait", "p95\nwait", "mean\nresponse"),
             [
-                (w.service, w.when, str(w.instances), _share(w.utilisation), _share(w.p_wait), _time(w.wait_s), _time(w.response_s))
+                (
+                    w.service,
+                    w.when,
+                    str(w.instances),
+                    _share(w.utilisation),
+                    _share(w.p_wait),
+                    _time(w.wait_s),
+                    _time(w.wait_p95_s),
+                    _time(w.response_s),
+                )
                 for w in found.waits
             ],
             "M/M/c: Poisson arrivals, exponential service, as many workers as the instances have",

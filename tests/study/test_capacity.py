@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import random
+import statistics
 
 import pytest
 from click.testing import CliRunner
@@ -23,9 +24,9 @@ from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
 from simdeploy.simulation.outcome import simulate
 from simdeploy.study.capacity import capacity
-from simdeploy.study.latency import at_least, enough, erlang_c, wait, waits
+from simdeploy.study.latency import Enough, at_least, enough, erlang_c, wait, waits
 from simdeploy.study.sizing import cheapest, grown, headroom, needs, resized, tiers, with_sizes
-from simdeploy.study.windows import WEEK_S, windows
+from simdeploy.study.windows import WEEK_S, Window, windows
 from simdeploy.vetting.vet import vet
 from tests.builders import farm, rolling
 
@@ -60,6 +61,19 @@ def test_one_server_waits_as_m_m_1_does_and_a_queue_agrees():
     theory = wait("web", "normal", 3, 24.0, 10.0, 1).wait_s
     assert waited / n == pytest.approx(theory, rel=0.08)  # band: five standard errors of correlated waits, tried over ten seeds
     assert wait("web", "normal", 1, 24.0, 30.0, 3).wait_s == theory  # three workers of one instance are the same queue
+
+
+def test_ninety_five_of_a_hundred_wait_no_longer_than_the_tail_says():
+    """M/M/1 at 80 of 100 a second: P(wait > t) = 0.8 exp(-20 t) is 5 % at ln(16) / 20; at 4 of 100 fewer than 5 % wait at all."""
+    assert wait("web", "normal", 1, 80.0, 100.0, 1).wait_p95_s == pytest.approx(math.log(16) / 20)
+    assert wait("web", "normal", 1, 4.0, 100.0, 1).wait_p95_s == 0.0 < wait("web", "normal", 1, 4.0, 100.0, 1).wait_s
+    assert wait("web", "normal", 1, 100.0, 100.0, 1).wait_p95_s == math.inf
+
+
+def test_of_ten_thousand_machines_enough_are_up_as_often_as_the_normal_law_says():
+    half = (at_least(5_000, 10_000, 0.5) + at_least(5_001, 10_000, 0.5)) / 2
+    assert half == pytest.approx(0.5, abs=1e-9)
+    assert at_least(9_041, 10_000, 0.9) == pytest.approx(1 - statistics.NormalDist(9_000, 30).cdf(9_040.5), abs=1e-3)
 
 
 def test_what_cannot_be_served_waits_for_ever():
@@ -252,5 +266,6 @@ def test_the_command_prints_tables_json_and_csv(tmp_path):
 def test_every_part_is_a_tidy_frame():
     found = capacity(canonical(), "drain-expand", (1.0, 2.0), replications=20)
     assert len(found.frame("needs")) == 6 and set(found.frame("waits")["service"]) == {"web", "middle"} and found.frame("windows").empty
+    assert list(found.frame("windows").columns) == list(Window._fields) and list(found.frame("enough").columns) == list(Enough._fields)
     assert len(waits(found.environment, found.headroom)) == 6 and "<table>" in found._repr_mimebundle_()["text/html"]
     assert pathlib.Path(UPGRADE).exists()
