@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from simdeploy.environment.models import Environment, Machine
@@ -104,7 +105,7 @@ def tiers(env: Environment) -> list[Tier]:
 
 
 def resized(env: Environment, sizes: Mapping[str, int]) -> Environment:
-    """*env* with so many machines in each named tier: the last ones go, copies of the last one come, in zones by turns.
+    """*env* with so many machines in each named tier. Copies come where its zone has the fewest, the last of the fullest zone goes.
 
     Raises StudyError for a tier that is not there or does not scale, a size below 1, and what the environment then could not be.
     """
@@ -117,8 +118,9 @@ def resized(env: Environment, sizes: Mapping[str, int]) -> Environment:
             raise StudyError(f"{name!r} is no tier whose number of machines can change; those of {env.name!r} are: {growing}")
         if size < 1:
             raise StudyError(f"{name!r} would have {size} machines; a tier has one at least")
-        kept, gone = tier.machines[:size], set(tier.machines[size:])
-        fresh = list(_copies(env, tier, size - len(tier.machines)))
+        gone = _surplus(env, tier, len(tier.machines) - size)
+        kept = [m for m in tier.machines if m not in gone]
+        fresh = _copies(env, tier, size - len(tier.machines))
         place = 1 + max(i for i, m in enumerate(machines) if m.name in tier.machines)
         machines = [*machines[:place], *fresh, *machines[place:]]
         machines = [m for m in machines if m.name not in gone]
@@ -130,17 +132,48 @@ def resized(env: Environment, sizes: Mapping[str, int]) -> Environment:
     try:
         return Environment.model_validate(parts | {"inputs": ()})
     except InvalidDocument as error:
-        raise StudyError(f"{env.name!r} cannot have {dict(sizes)}: {error}") from None
+        raise StudyError(f"{env.name!r} cannot have {_wanted(sizes)}: {_first_line(error)}") from None
 
 
-def _copies(env: Environment, tier: Tier, count: int) -> Iterator[Machine]:
+def _copies(env: Environment, tier: Tier, count: int) -> list[Machine]:
     like = [m for m in env.machines if m.name in tier.machines]
     taken, number = {m.name for m in env.machines}, len(like)
-    for k in range(max(0, count)):
+    crowd, fresh = _Crowd(like), list[Machine]()
+    for _ in range(count):
         number += 1
         while f"{tier.services[0]}-{number}" in taken:
             number += 1
-        yield like[k % len(like)].model_copy(update={"name": f"{tier.services[0]}-{number}"})
+        fresh.append(min(like, key=crowd.around).model_copy(update={"name": f"{tier.services[0]}-{number}"}))
+        crowd.count(fresh[-1], 1)
+    return fresh
+
+
+def _surplus(env: Environment, tier: Tier, count: int) -> set[str]:
+    """The names of the machines that go."""
+    left = [m for m in env.machines if m.name in tier.machines]
+    crowd, gone = _Crowd(left), set[str]()
+    for _ in range(count):
+        last = max(reversed(left), key=crowd.around)
+        left.remove(last)
+        crowd.count(last, -1)
+        gone.add(last.name)
+    return gone
+
+
+class _Crowd:
+    """How many machines of a tier share the zone of one, and its update domain there."""
+
+    def __init__(self, machines: list[Machine]) -> None:
+        self._zones, self._domains = Counter[str | None](), Counter[tuple[str | None, str | None]]()
+        for machine in machines:
+            self.count(machine, 1)
+
+    def count(self, machine: Machine, by: int) -> None:
+        self._zones[machine.zone] += by
+        self._domains[machine.zone, machine.update_domain] += by
+
+    def around(self, machine: Machine) -> tuple[int, int]:
+        return self._zones[machine.zone], self._domains[machine.zone, machine.update_domain]
 
 
 def with_sizes(scenario: Scenario, sizes: Mapping[str, int], demand: float = 1.0) -> Scenario:
@@ -150,10 +183,17 @@ def with_sizes(scenario: Scenario, sizes: Mapping[str, int], demand: float = 1.0
     try:
         return type(scenario).model_validate(parts)
     except InvalidDocument as error:
-        first, *more = str(error).splitlines()
-        rest = f" (and {len(more)} more of that kind)" if more else ""
-        wanted = listed([f"{tier} {n}" for tier, n in sizes.items()])
-        raise StudyError(f"{scenario.name!r} cannot run with {wanted}: {first}{rest}; its strategies name machines or counts") from None
+        said = _first_line(error)
+        raise StudyError(f"{scenario.name!r} cannot run with {_wanted(sizes)}: {said}; its strategies name machines or counts") from None
+
+
+def _wanted(sizes: Mapping[str, int]) -> str:
+    return listed([f"{tier} {n}" for tier, n in sizes.items()])
+
+
+def _first_line(error: Exception) -> str:
+    first, *more = str(error).splitlines()
+    return f"{first} (and {len(more)} more of that kind)" if more else first
 
 
 def grown(env: Environment, factor: float) -> Environment:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from simdeploy.cli import main
 from simdeploy.environment.curves import read_curve
 from simdeploy.environment.demand import DAY_S
+from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError, StudyError
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.base import Scenario
@@ -187,6 +188,27 @@ def test_a_tier_that_grows_and_shrinks_back_is_what_it_was():
     back = resized(larger, {"web": 2})
     assert back.model_dump(exclude={"inputs"}) == env.model_dump(exclude={"inputs"})
     assert [t.name for t in tiers(env)] == ["web", "middle", "sql"] and grown(env, 2.0).demand.peak_per_s == 260.0
+
+
+def test_a_tier_grows_and_shrinks_evenly_over_its_zones():
+    def zones(*of: str) -> Environment:
+        env = farm(len(of), 100.0, 1.0)
+        machines = tuple(m.model_copy(update={"zone": zone}) for m, zone in zip(env.machines, of, strict=True))
+        return env.model_copy(update={"machines": machines})
+
+    def after(size: int, *of: str) -> list[str | None]:
+        return sorted(m.zone or "" for m in resized(zones(*of), {"web": size}).machines)
+
+    assert after(5, "a", "b", "c", "a") == ["a", "a", "b", "b", "c"]
+    assert after(7, "a", "a", "b") == ["a", "a", "a", "a", "b", "b", "b"]
+    assert after(2, "a", "a", "b", "b") == ["a", "b"]
+
+
+def test_why_an_environment_cannot_grow_is_one_line():
+    cells = load_scenario("scenarios/partitions/upgrade-cells.yaml").environment
+    with pytest.raises(StudyError, match=r"cannot have web 9: .* is in no cell.* \(and 2 more of that kind\)") as refused:
+        resized(cells, {"web": 9})
+    assert "\n" not in str(refused.value)
 
 
 def daily(levels: list[tuple[float, float]]) -> Plan:
