@@ -71,7 +71,8 @@ def _needs(found: Capacity) -> Table:
             lines.append(f"cheapest that meets all goals: {best.why}")
         else:
             sizes = listed([f"{tier} {n}" for tier, n in best.sizes.items()])
-            lines.append(f"cheapest that meets all goals: {sizes}; {best.machine_hours_per_day:g} machine-hours a day, {best.tried} tried")
+            said = best.why or f"{best.tried} tried"
+            lines.append(f"cheapest that meets all goals: {sizes}; {best.machine_hours_per_day:g} machine-hours a day, {said}")
     return Table("Machines that each tier needs", header, rows, "\n".join(lines))
 
 

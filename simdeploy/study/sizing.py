@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import math
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from simdeploy.environment.models import Environment, Machine
 from simdeploy.errors import InvalidDocument, StudyError
 from simdeploy.plan.findings import Floor
+from simdeploy.plan.plan import Plan
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plan
 from simdeploy.simulation.outcome import simulate
@@ -87,7 +89,7 @@ class Cheapest(NamedTuple):
     machine_hours_per_day: float
     tried: int
     why: str = ""
-    """Why there are none."""
+    """Why there are none; or, of the sizes of today, why a cheaper one may be left untried."""
 
 
 def tiers(env: Environment) -> list[Tier]:
@@ -297,9 +299,8 @@ def _kept(scenario: Scenario, strategy: str, tier: Tier, size: int) -> float | s
     Losing one of the tier's machines is losing one instance of each of its services, so the floor with any machine lost is asked
     of these services alone.
     """
-    alone = scenario.model_copy(update={"strategies": {strategy: scenario.strategies[strategy]}, "baseline": None})
     try:
-        plan = build_plan(with_sizes(alone, {tier.name: size}), strategy)
+        plan = build_plan(with_sizes(_alone(scenario, strategy), {tier.name: size}), strategy)
     except StudyError as error:
         return str(error)
     floors = [f.machine_lost_per_s for f in vet(plan).floors if f.service in tier.services]
@@ -310,6 +311,8 @@ def cheapest(scenario: Scenario, strategy: str, replications: int = 200, seed: i
     """The sizes with the fewest machine-hours a day that meet all goals with *strategy*, at *growth* times the demand.
 
     Sizes are tried in the order of their cost, from what carries the demand on, so the first that meets the goals is the cheapest.
+    Where none of those does, those of today are tried.
+
     Raises StudyError for a scenario without goals.
     """
     if not scenario.goals:
@@ -334,8 +337,11 @@ def cheapest(scenario: Scenario, strategy: str, replications: int = 200, seed: i
             if larger not in seen and larger[i] <= least[i] + MOST_MORE:
                 seen.add(larger)
                 heapq.heappush(waiting, (total + 1, larger))
-    last = listed([f"{tier} {n}" for tier, n in chosen.items()])
-    return Cheapest(None, math.nan, tried, f"none of {tried} sizes meets all goals; not met with {last}: {'; '.join(unmet)}")
+    today = {tier.name: len(tier.machines) for tier in scaling}
+    if (sum(today.values()), tuple(today.values())) >= (total, sizes) and not _unmet(scenario, strategy, today, replications, seed, growth):
+        hours = 24.0 * (sum(today.values()) + fixed)
+        return Cheapest(today, hours, tried + 1, f"as it is; the {tried} cheapest do not, those between were not tried")
+    return Cheapest(None, math.nan, tried, f"none of {tried} sizes meets all goals; not met with {_wanted(chosen)}: {'; '.join(unmet)}")
 
 
 def _unmet(
@@ -343,7 +349,20 @@ def _unmet(
 ) -> dict[str, bool | None]:
     """Goal -> False (missed) or None (nobody can tell), of those that are not shown to be met with these sizes."""
     try:
-        outcome = simulate(build_plan(with_sizes(scenario, sizes, growth), strategy), replications, seed)
+        outcome = simulate(_plan_with(scenario, strategy, sizes, growth), replications, seed)
     except StudyError as error:
         return {str(error): False}
     return {result.goal.text: result.met for result in outcome.goals() if not result.met}
+
+
+def _plan_with(scenario: Scenario, strategy: str, sizes: Mapping[str, int], growth: float) -> Plan:
+    """The plan with these sizes; the horizon is that of all strategies, as far as the others can run with them."""
+    if scenario.horizon_s is None:
+        with contextlib.suppress(StudyError):
+            return build_plan(with_sizes(scenario, sizes, growth), strategy)
+    return build_plan(with_sizes(_alone(scenario, strategy), sizes, growth), strategy)
+
+
+def _alone(scenario: Scenario, strategy: str) -> Scenario:
+    """*scenario* with one strategy, so that no other one forbids a size."""
+    return scenario.model_copy(update={"strategies": {strategy: scenario.strategies[strategy]}, "baseline": None})

@@ -154,6 +154,22 @@ def test_the_cheapest_sizes_are_the_cheapest_by_brute_force():
     assert cheapest(scenario, "all-at-once", 100).why.startswith("none of 100 sizes meets all goals; not met with web 9 and middle ")
 
 
+def test_where_the_cheapest_sizes_cannot_be_those_of_today_are_tried():
+    """The slices of the fleet's strategies name its machines, so that no other sizes can be; beside the tiers there are 3 sql and 2 mon."""
+    found = cheapest(load_scenario("scenarios/fleet/upgrade.yaml"), "plan-5-back", 40)
+    assert found.sizes == {"web": 60, "api": 10, "middle": 24} and found.machine_hours_per_day == 24 * (60 + 10 + 24 + 3 + 2)
+    assert found.tried == 101 and found.why.startswith("as it is; the 100 cheapest")
+
+
+@pytest.mark.parametrize("horizon", ["", "horizon: 2 h"])
+def test_another_strategy_that_names_machines_does_not_hinder_the_search(tmp_path, horizon):
+    text = pathlib.Path(UPGRADE).read_text().replace("production.yaml", str(pathlib.Path(UPGRADE).parent.absolute() / "production.yaml"))
+    named = "strategies:\n  named: {slices: [[web1, mid1], [web2, mid2]], services: {sql: {migration: expand_contract}}}\n"
+    (tmp_path / "upgrade.yaml").write_text(text.replace("strategies:\n", f"{horizon}\n{named}"))
+    found = cheapest(load_scenario(tmp_path / "upgrade.yaml"), "drain-expand", 100, growth=1.05)  # 136.5 req/s, a middle box 133.3
+    assert found.sizes == {"web": 2, "middle": 3}
+
+
 def test_what_is_left_over_is_what_is_carried_less_the_demand():
     found = capacity(canonical(), "drain-expand-parallel", growths=(1.0, 1.5), replications=20)
     for room in found.headroom:
