@@ -64,8 +64,8 @@ def waits(env: Environment, rooms: list[Headroom]) -> list[Wait]:
     found: list[Wait] = []
     for room in rooms:
         service = env.services.get(room.service)
-        if service is None or not service.is_balanced or service.capacity_per_s is None:
-            continue
+        if service is None or not service.is_balanced or service.capacity_per_s is None or room.service in env.pinned:
+            continue  # each cell is a queue of its own
         visits, workers = env.visits[room.service], service.workers
         arrivals = env.demand.peak_per_s * visits
         for when, kept in (("normal", room.steady_per_s), ("while it runs", room.upgrade_per_s), ("one lost too", room.lost_per_s)):

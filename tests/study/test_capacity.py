@@ -71,6 +71,11 @@ def test_ninety_five_of_a_hundred_wait_no_longer_than_the_tail_says():
     assert wait("web", "normal", 1, 100.0, 100.0, 1).wait_p95_s == math.inf
 
 
+def test_services_in_cells_are_no_single_queue():
+    scenario = load_scenario("scenarios/partitions/upgrade-cells.yaml")
+    assert waits(scenario.environment, headroom(scenario, "by-list")) == []
+
+
 def test_of_ten_thousand_machines_enough_are_up_as_often_as_the_normal_law_says():
     half = (at_least(5_000, 10_000, 0.5) + at_least(5_001, 10_000, 0.5)) / 2
     assert half == pytest.approx(0.5, abs=1e-9)
