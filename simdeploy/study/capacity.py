@@ -12,7 +12,7 @@ from simdeploy.planning.kinds import build_plan
 from simdeploy.study.comparison import chosen, compare, finite
 from simdeploy.study.latency import Enough, Wait, enough, waits
 from simdeploy.study.sizing import Cheapest, Headroom, Need, Spare, cheapest, headroom, needs, spares
-from simdeploy.study.windows import Windows, windows
+from simdeploy.study.windows import Window, Windows, windows
 from simdeploy.tables import mime_bundle
 
 if TYPE_CHECKING:
@@ -41,15 +41,16 @@ class Capacity(NamedTuple):
         """One part as a tidy frame: headroom, spare, needs, waits, enough or windows, a row for each of its values. Raises KeyError."""
         import pandas as pd
 
-        parts: dict[str, list[Any]] = {
-            "headroom": self.headroom,
-            "spare": self.spare,
-            "needs": self.needs,
-            "waits": self.waits,
-            "enough": self.enough,
-            "windows": [] if self.windows is None else self.windows.tried,
+        parts: dict[str, tuple[type[Any], list[Any]]] = {
+            "headroom": (Headroom, self.headroom),
+            "spare": (Spare, self.spare),
+            "needs": (Need, self.needs),
+            "waits": (Wait, self.waits),
+            "enough": (Enough, self.enough),
+            "windows": (Window, [] if self.windows is None else self.windows.tried),
         }
-        return pd.DataFrame([row._asdict() for row in parts[part]])
+        row, rows = parts[part]
+        return pd.DataFrame(rows, columns=row._fields)
 
     def to_json(self) -> str:
         """All parts as one object with sorted keys; what is not finite is null."""

@@ -27,9 +27,18 @@ def tables(found: Capacity) -> Iterator[Table]:
     if found.waits:
         yield Table(
             "Waiting at the peak of the demand",
-            ("service", "when", "instances", "busy", "has to wait", "mean wait", "mean response"),
+            ("service", "when", "instances", "busy", "has to\nwait", "mean\nwait", "p95\nwait", "mean\nresponse"),
             [
-                (w.service, w.when, str(w.instances), _share(w.utilisation), _share(w.p_wait), _time(w.wait_s), _time(w.response_s))
+                (
+                    w.service,
+                    w.when,
+                    str(w.instances),
+                    _share(w.utilisation),
+                    _share(w.p_wait),
+                    _time(w.wait_s),
+                    _time(w.wait_p95_s),
+                    _time(w.response_s),
+                )
                 for w in found.waits
             ],
             "M/M/c: Poisson arrivals, exponential service, as many workers as the instances have",
@@ -62,7 +71,8 @@ def _needs(found: Capacity) -> Table:
             lines.append(f"cheapest that meets all goals: {best.why}")
         else:
             sizes = listed([f"{tier} {n}" for tier, n in best.sizes.items()])
-            lines.append(f"cheapest that meets all goals: {sizes}; {best.machine_hours_per_day:g} machine-hours a day, {best.tried} tried")
+            said = best.why or f"{best.tried} tried"
+            lines.append(f"cheapest that meets all goals: {sizes}; {best.machine_hours_per_day:g} machine-hours a day, {said}")
     return Table("Machines that each tier needs", header, rows, "\n".join(lines))
 
 

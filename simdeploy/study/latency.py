@@ -24,6 +24,8 @@ class Wait(NamedTuple):
     """Mean wait and service."""
     p_wait: float
     """Chance to wait at all."""
+    wait_p95_s: float
+    """What 95 % of the requests wait at the most; 0 where fewer than 5 % wait at all."""
 
 
 class Enough(NamedTuple):
@@ -62,8 +64,8 @@ def waits(env: Environment, rooms: list[Headroom]) -> list[Wait]:
     found: list[Wait] = []
     for room in rooms:
         service = env.services.get(room.service)
-        if service is None or not service.is_balanced or service.capacity_per_s is None:
-            continue
+        if service is None or not service.is_balanced or service.capacity_per_s is None or room.service in env.pinned:
+            continue  # each cell is a queue of its own
         visits, workers = env.visits[room.service], service.workers
         arrivals = env.demand.peak_per_s * visits
         for when, kept in (("normal", room.steady_per_s), ("while it runs", room.upgrade_per_s), ("one lost too", room.lost_per_s)):
@@ -74,19 +76,22 @@ def waits(env: Environment, rooms: list[Headroom]) -> list[Wait]:
 
 
 def wait(service: str, when: str, instances: int, arrivals_per_s: float, capacity_per_s: float, workers: int) -> Wait:
-    """M/M/c: W = C / (c mu - lambda), with c = instances x workers and mu = capacity / workers."""
+    """M/M/c: W = C / (c mu - lambda) and P(wait > t) = C exp(-(c mu - lambda) t), with c = instances x workers, mu = capacity / workers."""
     servers, rate = instances * workers, capacity_per_s / workers
     if servers == 0 or arrivals_per_s >= servers * rate:
         busy = arrivals_per_s / (servers * rate) if servers else math.inf
-        return Wait(service, when, instances, busy, math.inf, math.inf, 1.0)
+        return Wait(service, when, instances, busy, math.inf, math.inf, 1.0, math.inf)
     p_wait = erlang_c(servers, arrivals_per_s / rate)
-    wait_s = p_wait / (servers * rate - arrivals_per_s)
-    return Wait(service, when, instances, arrivals_per_s / (servers * rate), wait_s, wait_s + 1 / rate, p_wait)
+    spare = servers * rate - arrivals_per_s
+    wait_s, p95_s = p_wait / spare, math.log(max(1.0, p_wait / 0.05)) / spare
+    return Wait(service, when, instances, arrivals_per_s / (servers * rate), wait_s, wait_s + 1 / rate, p_wait, p95_s)
 
 
 def at_least(needed: int, machines: int, up: float) -> float:
     """Chance that at least *needed* of *machines* are up, each with chance *up* by itself (binomial)."""
-    return math.fsum(math.comb(machines, k) * up**k * (1 - up) ** (machines - k) for k in range(max(0, needed), machines + 1))
+    from scipy.special import bdtrc  # a tenth of a second: only where machines die
+
+    return 0.0 if needed > machines else float(bdtrc(needed - 1, machines, up))
 
 
 def enough(env: Environment) -> list[Enough]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from simdeploy.environment.models import Environment, Machine
 from simdeploy.errors import InvalidDocument, StudyError
 from simdeploy.plan.findings import Floor
+from simdeploy.plan.plan import Plan
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plan
 from simdeploy.simulation.outcome import simulate
@@ -86,7 +89,7 @@ class Cheapest(NamedTuple):
     machine_hours_per_day: float
     tried: int
     why: str = ""
-    """Why there are none."""
+    """Why there are none; or, of the sizes of today, why a cheaper one may be left untried."""
 
 
 def tiers(env: Environment) -> list[Tier]:
@@ -104,7 +107,7 @@ def tiers(env: Environment) -> list[Tier]:
 
 
 def resized(env: Environment, sizes: Mapping[str, int]) -> Environment:
-    """*env* with so many machines in each named tier: the last ones go, copies of the last one come, in zones by turns.
+    """*env* with so many machines in each named tier. Copies come where its zone has the fewest, the last of the fullest zone goes.
 
     Raises StudyError for a tier that is not there or does not scale, a size below 1, and what the environment then could not be.
     """
@@ -117,8 +120,9 @@ def resized(env: Environment, sizes: Mapping[str, int]) -> Environment:
             raise StudyError(f"{name!r} is no tier whose number of machines can change; those of {env.name!r} are: {growing}")
         if size < 1:
             raise StudyError(f"{name!r} would have {size} machines; a tier has one at least")
-        kept, gone = tier.machines[:size], set(tier.machines[size:])
-        fresh = list(_copies(env, tier, size - len(tier.machines)))
+        gone = _surplus(env, tier, len(tier.machines) - size)
+        kept = [m for m in tier.machines if m not in gone]
+        fresh = _copies(env, tier, size - len(tier.machines))
         place = 1 + max(i for i, m in enumerate(machines) if m.name in tier.machines)
         machines = [*machines[:place], *fresh, *machines[place:]]
         machines = [m for m in machines if m.name not in gone]
@@ -130,17 +134,48 @@ def resized(env: Environment, sizes: Mapping[str, int]) -> Environment:
     try:
         return Environment.model_validate(parts | {"inputs": ()})
     except InvalidDocument as error:
-        raise StudyError(f"{env.name!r} cannot have {dict(sizes)}: {error}") from None
+        raise StudyError(f"{env.name!r} cannot have {_wanted(sizes)}: {_first_line(error)}") from None
 
 
-def _copies(env: Environment, tier: Tier, count: int) -> Iterator[Machine]:
+def _copies(env: Environment, tier: Tier, count: int) -> list[Machine]:
     like = [m for m in env.machines if m.name in tier.machines]
     taken, number = {m.name for m in env.machines}, len(like)
-    for k in range(max(0, count)):
+    crowd, fresh = _Crowd(like), list[Machine]()
+    for _ in range(count):
         number += 1
         while f"{tier.services[0]}-{number}" in taken:
             number += 1
-        yield like[k % len(like)].model_copy(update={"name": f"{tier.services[0]}-{number}"})
+        fresh.append(min(like, key=crowd.around).model_copy(update={"name": f"{tier.services[0]}-{number}"}))
+        crowd.count(fresh[-1], 1)
+    return fresh
+
+
+def _surplus(env: Environment, tier: Tier, count: int) -> set[str]:
+    """The names of the machines that go."""
+    left = [m for m in env.machines if m.name in tier.machines]
+    crowd, gone = _Crowd(left), set[str]()
+    for _ in range(count):
+        last = max(reversed(left), key=crowd.around)
+        left.remove(last)
+        crowd.count(last, -1)
+        gone.add(last.name)
+    return gone
+
+
+class _Crowd:
+    """How many machines of a tier share the zone of one, and its update domain there."""
+
+    def __init__(self, machines: list[Machine]) -> None:
+        self._zones, self._domains = Counter[str | None](), Counter[tuple[str | None, str | None]]()
+        for machine in machines:
+            self.count(machine, 1)
+
+    def count(self, machine: Machine, by: int) -> None:
+        self._zones[machine.zone] += by
+        self._domains[machine.zone, machine.update_domain] += by
+
+    def around(self, machine: Machine) -> tuple[int, int]:
+        return self._zones[machine.zone], self._domains[machine.zone, machine.update_domain]
 
 
 def with_sizes(scenario: Scenario, sizes: Mapping[str, int], demand: float = 1.0) -> Scenario:
@@ -150,10 +185,17 @@ def with_sizes(scenario: Scenario, sizes: Mapping[str, int], demand: float = 1.0
     try:
         return type(scenario).model_validate(parts)
     except InvalidDocument as error:
-        first, *more = str(error).splitlines()
-        rest = f" (and {len(more)} more of that kind)" if more else ""
-        wanted = listed([f"{tier} {n}" for tier, n in sizes.items()])
-        raise StudyError(f"{scenario.name!r} cannot run with {wanted}: {first}{rest}; its strategies name machines or counts") from None
+        said = _first_line(error)
+        raise StudyError(f"{scenario.name!r} cannot run with {_wanted(sizes)}: {said}; its strategies name machines or counts") from None
+
+
+def _wanted(sizes: Mapping[str, int]) -> str:
+    return listed([f"{tier} {n}" for tier, n in sizes.items()])
+
+
+def _first_line(error: Exception) -> str:
+    first, *more = str(error).splitlines()
+    return f"{first} (and {len(more)} more of that kind)" if more else first
 
 
 def grown(env: Environment, factor: float) -> Environment:
@@ -257,9 +299,8 @@ def _kept(scenario: Scenario, strategy: str, tier: Tier, size: int) -> float | s
     Losing one of the tier's machines is losing one instance of each of its services, so the floor with any machine lost is asked
     of these services alone.
     """
-    alone = scenario.model_copy(update={"strategies": {strategy: scenario.strategies[strategy]}, "baseline": None})
     try:
-        plan = build_plan(with_sizes(alone, {tier.name: size}), strategy)
+        plan = build_plan(with_sizes(_alone(scenario, strategy), {tier.name: size}), strategy)
     except StudyError as error:
         return str(error)
     floors = [f.machine_lost_per_s for f in vet(plan).floors if f.service in tier.services]
@@ -270,6 +311,8 @@ def cheapest(scenario: Scenario, strategy: str, replications: int = 200, seed: i
     """The sizes with the fewest machine-hours a day that meet all goals with *strategy*, at *growth* times the demand.
 
     Sizes are tried in the order of their cost, from what carries the demand on, so the first that meets the goals is the cheapest.
+    Where none of those does, those of today are tried.
+
     Raises StudyError for a scenario without goals.
     """
     if not scenario.goals:
@@ -294,8 +337,11 @@ def cheapest(scenario: Scenario, strategy: str, replications: int = 200, seed: i
             if larger not in seen and larger[i] <= least[i] + MOST_MORE:
                 seen.add(larger)
                 heapq.heappush(waiting, (total + 1, larger))
-    last = listed([f"{tier} {n}" for tier, n in chosen.items()])
-    return Cheapest(None, math.nan, tried, f"none of {tried} sizes meets all goals; not met with {last}: {'; '.join(unmet)}")
+    today = {tier.name: len(tier.machines) for tier in scaling}
+    if (sum(today.values()), tuple(today.values())) >= (total, sizes) and not _unmet(scenario, strategy, today, replications, seed, growth):
+        hours = 24.0 * (sum(today.values()) + fixed)
+        return Cheapest(today, hours, tried + 1, f"as it is; the {tried} cheapest do not, those between were not tried")
+    return Cheapest(None, math.nan, tried, f"none of {tried} sizes meets all goals; not met with {_wanted(chosen)}: {'; '.join(unmet)}")
 
 
 def _unmet(
@@ -303,7 +349,20 @@ def _unmet(
 ) -> dict[str, bool | None]:
     """Goal -> False (missed) or None (nobody can tell), of those that are not shown to be met with these sizes."""
     try:
-        outcome = simulate(build_plan(with_sizes(scenario, sizes, growth), strategy), replications, seed)
+        outcome = simulate(_plan_with(scenario, strategy, sizes, growth), replications, seed)
     except StudyError as error:
         return {str(error): False}
     return {result.goal.text: result.met for result in outcome.goals() if not result.met}
+
+
+def _plan_with(scenario: Scenario, strategy: str, sizes: Mapping[str, int], growth: float) -> Plan:
+    """The plan with these sizes; the horizon is that of all strategies, as far as the others can run with them."""
+    if scenario.horizon_s is None:
+        with contextlib.suppress(StudyError):
+            return build_plan(with_sizes(scenario, sizes, growth), strategy)
+    return build_plan(with_sizes(_alone(scenario, strategy), sizes, growth), strategy)
+
+
+def _alone(scenario: Scenario, strategy: str) -> Scenario:
+    """*scenario* with one strategy, so that no other one forbids a size."""
+    return scenario.model_copy(update={"strategies": {strategy: scenario.strategies[strategy]}, "baseline": None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from simdeploy.vetting.floors import NOTHING, Floors, Without
@@ -57,3 +58,12 @@ def _of_cells(floors: Floors, cells: dict[str, list[FrontDoor]], given: Without)
         low = floors.together([*zip(scarce, cells, strict=True)], given)
         found.append(FrontDoor(low.per_s, scarce[0], low.state))
     return min(found, key=lambda f: f.least_per_s)
+
+
+def of_service(floors: Floors, service: str, cells: Sequence[str | None], given: Without = NOTHING) -> float:
+    """The least that *service* leaves at the front door, in all its *cells* together [req/s]."""
+    env = floors.section.env
+    spec = env.services[service]
+    if len(cells) > 1 and spec.balancing == "by_capacity" and spec.capacity_per_s is not None:
+        return floors.together([(service, cell) for cell in cells], given).per_s
+    return math.fsum(floors.floor(service, cell, given).per_s for cell in cells) / env.visits[service]

@@ -12,7 +12,7 @@ from simdeploy.plan.plan import Plan
 from simdeploy.plan.standing import standing_sentence
 from simdeploy.plan.steps import MAIN, ROLLBACK
 from simdeploy.vetting import form, outages, safety, sequence
-from simdeploy.vetting.capacity import front_door
+from simdeploy.vetting.capacity import front_door, of_service
 from simdeploy.vetting.case import Case, Wanted
 from simdeploy.vetting.floors import NOTHING, Without
 from simdeploy.vetting.section import Section
@@ -111,9 +111,9 @@ def _floors(case: Case) -> Iterator[Floor]:
         cells = [cell for name, cell in case.floors.pools if name == service]
 
         def of_one(given: Without, service: str = service, cells: list[str | None] = cells) -> float:
-            return math.fsum(case.floors.floor(service, cell, given).per_s for cell in cells) / env.visits[service]
+            return of_service(case.floors, service, cells, given)
 
-        rest = math.fsum(case.wanted.rest.floor(service, cell).per_s for cell in cells) / env.visits[service]
+        rest = of_service(case.wanted.rest, service, cells)
         yield Floor(
             service=service, start_per_s=_finite(rest), least_per_s=_finite(of_one(NOTHING)), kept_per_s=_finite(of_one(kept)),
             failures_per_s=_finite(of_one(failing)),

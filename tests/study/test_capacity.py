@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import random
+import statistics
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from simdeploy.cli import main
 from simdeploy.environment.curves import read_curve
 from simdeploy.environment.demand import DAY_S
+from simdeploy.environment.models import Environment
 from simdeploy.errors import FileError, StudyError
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.base import Scenario
@@ -23,9 +25,9 @@ from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
 from simdeploy.simulation.outcome import simulate
 from simdeploy.study.capacity import capacity
-from simdeploy.study.latency import at_least, enough, erlang_c, wait, waits
+from simdeploy.study.latency import Enough, at_least, enough, erlang_c, wait, waits
 from simdeploy.study.sizing import cheapest, grown, headroom, needs, resized, tiers, with_sizes
-from simdeploy.study.windows import WEEK_S, windows
+from simdeploy.study.windows import WEEK_S, Window, windows
 from simdeploy.vetting.vet import vet
 from tests.builders import farm, rolling
 
@@ -60,6 +62,24 @@ def test_one_server_waits_as_m_m_1_does_and_a_queue_agrees():
     theory = wait("web", "normal", 3, 24.0, 10.0, 1).wait_s
     assert waited / n == pytest.approx(theory, rel=0.08)  # band: five standard errors of correlated waits, tried over ten seeds
     assert wait("web", "normal", 1, 24.0, 30.0, 3).wait_s == theory  # three workers of one instance are the same queue
+
+
+def test_ninety_five_of_a_hundred_wait_no_longer_than_the_tail_says():
+    """M/M/1 at 80 of 100 a second: P(wait > t) = 0.8 exp(-20 t) is 5 % at ln(16) / 20; at 4 of 100 fewer than 5 % wait at all."""
+    assert wait("web", "normal", 1, 80.0, 100.0, 1).wait_p95_s == pytest.approx(math.log(16) / 20)
+    assert wait("web", "normal", 1, 4.0, 100.0, 1).wait_p95_s == 0.0 < wait("web", "normal", 1, 4.0, 100.0, 1).wait_s
+    assert wait("web", "normal", 1, 100.0, 100.0, 1).wait_p95_s == math.inf
+
+
+def test_services_in_cells_are_no_single_queue():
+    scenario = load_scenario("scenarios/partitions/upgrade-cells.yaml")
+    assert waits(scenario.environment, headroom(scenario, "by-list")) == []
+
+
+def test_of_ten_thousand_machines_enough_are_up_as_often_as_the_normal_law_says():
+    half = (at_least(5_000, 10_000, 0.5) + at_least(5_001, 10_000, 0.5)) / 2
+    assert half == pytest.approx(0.5, abs=1e-9)
+    assert at_least(9_041, 10_000, 0.9) == pytest.approx(1 - statistics.NormalDist(9_000, 30).cdf(9_040.5), abs=1e-3)
 
 
 def test_what_cannot_be_served_waits_for_ever():
@@ -139,6 +159,22 @@ def test_the_cheapest_sizes_are_the_cheapest_by_brute_force():
     assert cheapest(scenario, "all-at-once", 100).why.startswith("none of 100 sizes meets all goals; not met with web 9 and middle ")
 
 
+def test_where_the_cheapest_sizes_cannot_be_those_of_today_are_tried():
+    """The slices of the fleet's strategies name its machines, so that no other sizes can be; beside the tiers there are 3 sql and 2 mon."""
+    found = cheapest(load_scenario("scenarios/fleet/upgrade.yaml"), "plan-5-back", 40)
+    assert found.sizes == {"web": 60, "api": 10, "middle": 24} and found.machine_hours_per_day == 24 * (60 + 10 + 24 + 3 + 2)
+    assert found.tried == 101 and found.why.startswith("as it is; the 100 cheapest")
+
+
+@pytest.mark.parametrize("horizon", ["", "horizon: 2 h"])
+def test_another_strategy_that_names_machines_does_not_hinder_the_search(tmp_path, horizon):
+    text = pathlib.Path(UPGRADE).read_text().replace("production.yaml", str(pathlib.Path(UPGRADE).parent.absolute() / "production.yaml"))
+    named = "strategies:\n  named: {slices: [[web1, mid1], [web2, mid2]], services: {sql: {migration: expand_contract}}}\n"
+    (tmp_path / "upgrade.yaml").write_text(text.replace("strategies:\n", f"{horizon}\n{named}"))
+    found = cheapest(load_scenario(tmp_path / "upgrade.yaml"), "drain-expand", 100, growth=1.05)  # 136.5 req/s, a middle box 133.3
+    assert found.sizes == {"web": 2, "middle": 3}
+
+
 def test_what_is_left_over_is_what_is_carried_less_the_demand():
     found = capacity(canonical(), "drain-expand-parallel", growths=(1.0, 1.5), replications=20)
     for room in found.headroom:
@@ -173,6 +209,27 @@ def test_a_tier_that_grows_and_shrinks_back_is_what_it_was():
     back = resized(larger, {"web": 2})
     assert back.model_dump(exclude={"inputs"}) == env.model_dump(exclude={"inputs"})
     assert [t.name for t in tiers(env)] == ["web", "middle", "sql"] and grown(env, 2.0).demand.peak_per_s == 260.0
+
+
+def test_a_tier_grows_and_shrinks_evenly_over_its_zones():
+    def zones(*of: str) -> Environment:
+        env = farm(len(of), 100.0, 1.0)
+        machines = tuple(m.model_copy(update={"zone": zone}) for m, zone in zip(env.machines, of, strict=True))
+        return env.model_copy(update={"machines": machines})
+
+    def after(size: int, *of: str) -> list[str | None]:
+        return sorted(m.zone or "" for m in resized(zones(*of), {"web": size}).machines)
+
+    assert after(5, "a", "b", "c", "a") == ["a", "a", "b", "b", "c"]
+    assert after(7, "a", "a", "b") == ["a", "a", "a", "a", "b", "b", "b"]
+    assert after(2, "a", "a", "b", "b") == ["a", "b"]
+
+
+def test_why_an_environment_cannot_grow_is_one_line():
+    cells = load_scenario("scenarios/partitions/upgrade-cells.yaml").environment
+    with pytest.raises(StudyError, match=r"cannot have web 9: .* is in no cell.* \(and 2 more of that kind\)") as refused:
+        resized(cells, {"web": 9})
+    assert "\n" not in str(refused.value)
 
 
 def daily(levels: list[tuple[float, float]]) -> Plan:
@@ -252,5 +309,6 @@ def test_the_command_prints_tables_json_and_csv(tmp_path):
 def test_every_part_is_a_tidy_frame():
     found = capacity(canonical(), "drain-expand", (1.0, 2.0), replications=20)
     assert len(found.frame("needs")) == 6 and set(found.frame("waits")["service"]) == {"web", "middle"} and found.frame("windows").empty
+    assert list(found.frame("windows").columns) == list(Window._fields) and list(found.frame("enough").columns) == list(Enough._fields)
     assert len(waits(found.environment, found.headroom)) == 6 and "<table>" in found._repr_mimebundle_()["text/html"]
     assert pathlib.Path(UPGRADE).exists()

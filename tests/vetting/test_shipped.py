@@ -51,6 +51,22 @@ def test_naive_plans_are_not(file, strategy, found):
     assert found <= {f.id for f in vet(plan).findings if f.severity != "note"}
 
 
+@pytest.mark.parametrize(
+    ("strategy", "kept", "machine_lost", "zone_lost"),
+    [("by-list", 500, 400, 200), ("cell-by-cell", 400, 300, 200), ("zone-by-zone", 300, 200, 0)],
+)
+def test_of_a_service_in_cells_the_floor_is_what_all_cells_have_at_once(strategy, kept, machine_lost, zone_lost):
+    """Six boxes of 100 req/s; of the list one is out at once, of a cell two, of a zone three."""
+    found = {f.service: f for f in vet(build_plan(load_scenario(SCENARIOS / "partitions/upgrade-cells.yaml"), strategy)).floors}
+
+    for service in ("", "web", "middle"):
+        assert (found[service].kept_per_s, found[service].machine_lost_per_s, found[service].zone_lost_per_s) == (
+            kept,
+            machine_lost,
+            zone_lost,
+        )
+
+
 def test_the_state_behind_a_finding_is_drawn_service_by_service():
     plan = build_plan(load_scenario("scenarios/canonical/upgrade.yaml"), "all-at-once")
     [found] = [f for f in vet(plan).findings if f.id == "capacity/web"]
