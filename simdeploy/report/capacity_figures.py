@@ -67,7 +67,9 @@ def growth_figure(found: Capacity) -> Figure:
         cells = [n for n in found.needs if n.tier == tier and n.needs is not None]
         if cells:
             style = ("-", "--", "-.", ":")[k % 4]
-            right.plot([n.growth for n in cells], [n.needs or 0 for n in cells], style, marker="o", markersize=4, label=tier)
+            right.plot(
+                [n.growth for n in cells], [n.needs or 0 for n in cells], style, drawstyle="steps-pre", marker="o", markersize=4, label=tier
+            )
     right.set_ylim(0, 1.1 * right.get_ylim()[1])
     right.yaxis.get_major_locator().set_params(integer=True)
     right.set_title("Machines needed, one lost meanwhile", fontsize=10, loc="left")

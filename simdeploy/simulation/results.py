@@ -19,6 +19,7 @@ from simdeploy.plan.plan import Plan
 from simdeploy.simulation.outcome import Floats, Outcome, Path
 
 FORMAT = 1
+OTHER_FORMS = (".parquet", ".csv", ".feather", ".pickle", ".pkl", ".xlsx")
 
 
 class Results(NamedTuple):
@@ -36,10 +37,16 @@ def save_results(outcomes: Mapping[str, Outcome] | Outcome, path: str | pathlib.
     """Write *outcomes* (those of a comparison: `comparison.outcomes`; or one, under its strategy's name) to *path* as JSON; the path.
 
     Each has its plan with its digest, its seed, and every value of every replication as the bytes of its float64, so that nothing is
-    rounded and what has no number (nan, inf) survives. Raises PlanError where the file cannot be written.
+    rounded and what has no number (nan, inf) survives. Raises PlanError for what is no outcome, and
+    where the file cannot be written or its name promises another form.
     """
     if isinstance(outcomes, Outcome):
         outcomes = {outcomes.plan.source.strategy or "plan": outcomes}
+    if not isinstance(outcomes, Mapping):
+        raise PlanError(f"a {type(outcomes).__name__} is no Outcome and no mapping of them; of a comparison save its .outcomes")
+    file = pathlib.Path(path)
+    if file.suffix in OTHER_FORMS:
+        raise PlanError(f"{file}: results are written as JSON; name a file that ends in .json, not {file.suffix}")
     content = {
         "format": FORMAT,
         "tool": version("simdeploy"),
@@ -47,7 +54,6 @@ def save_results(outcomes: Mapping[str, Outcome] | Outcome, path: str | pathlib.
         "outcomes": {name: _packed(outcome) for name, outcome in outcomes.items()},
     }
     content["sha256"] = _digest(content)
-    file = pathlib.Path(path)
     try:
         file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as error:

@@ -52,8 +52,11 @@ def actions(followed: Criticality) -> Table:
         whole_s = float(followed.path_s.sum()) + followed.waited_s
         rows.append(("until a dead machine was back", "", "", format_s(followed.waited_s), _share(followed.waited_s / whole_s)))
     notes = ["critical: share of the runs whose end waits for it"]
-    if left := len(frame) - len(shown):
-        notes.append(f"not shown: {left} actions, of which {int((frame['index'] == 0).sum())} are never critical")
+    never = int((frame["index"] == 0).sum())
+    smaller = len(frame) - len(shown) - never
+    counts = {"that add less": smaller, "that are never critical": never}
+    if left := [f"{count} {what}" for what, count in counts.items() if count]:
+        notes.append(f"actions not shown: {listed(left)}")
     title = f"Where the time of {followed.plan.source.strategy} goes: {followed.replications:,} replications, seed {followed.seed}"
     return Table(title, ("action", "steps", "critical", "adds to the\nmakespan", "share"), rows, "\n".join(notes))
 

@@ -113,7 +113,8 @@ class Robustness(NamedTuple):
         if not count:
             return f"No number is assumed, so none was varied.{left_out}"
         if first is None:
-            return f"{self._holds(count)}, and none of them moves its {words(self.metric)}.{left_out}"
+            still = "none of them moves" if count > 1 else "it does not move"
+            return f"{self._holds(count)}, and {still} its {words(self.metric)}.{left_out}"
         return f"{self._holds(count)}. Measure first: {first.at} ({first.source}); {self._effect(first)}.{left_out}"
 
     def _holds(self, count: int) -> str:
@@ -123,9 +124,10 @@ class Robustness(NamedTuple):
         numbers = f"the {count} assumed numbers"
         if not moving:
             stays = "keeps to the goals that it meets" if alone else "stays recommended"
-            return f"{self.recommended} {stays} whichever of {numbers} is halved or doubled"
+            varied = f"whichever of {numbers} is" if count > 1 else "with its one assumed number"
+            return f"{self.recommended} {stays} {varied} halved or doubled"
         what = f"which goals {self.recommended} meets" if alone else f"whether {self.recommended} is recommended"
-        return f"{moving} of {numbers} decide{'s' * (moving == 1)} {what}"
+        return f"{moving} of {numbers} decide{'s' * (moving == 1)} {what}" if count > 1 else f"The one assumed number decides {what}"
 
     def _effect(self, first: VariedInput) -> str:
         """What the input to measure first does, by the reason for which it comes first."""

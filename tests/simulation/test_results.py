@@ -66,6 +66,14 @@ def test_a_file_that_was_changed_or_is_no_results_is_refused(comparison, tmp_pat
         simdeploy.load_results(file)
 
 
+def test_what_cannot_be_saved_says_what_can(comparison, tmp_path):
+    with pytest.raises(PlanError, match=r"a Comparison is no Outcome .* save its \.outcomes"):
+        simdeploy.save_results(comparison, tmp_path / "results.json")
+    with pytest.raises(PlanError, match=r"results.parquet: results are written as JSON; .* \.json"):
+        simdeploy.save_results(comparison.outcomes, tmp_path / "results.parquet")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_newer_format_and_a_missing_file_are_refused(tmp_path):
     from simdeploy.simulation.results import _digest
 

@@ -25,6 +25,7 @@ from simdeploy.study import explanation, robustness
 from simdeploy.study.causes import half_as_long
 from simdeploy.study.criticality import criticality
 from simdeploy.study.explanation import PARTS, Explanation, explain
+from simdeploy.study.explanation_overview import actions
 from simdeploy.study.robustness import vary_inputs
 from simdeploy.study.worst import worst_run
 from tests.builders import farm
@@ -244,6 +245,12 @@ def test_the_command_prints_tables_of_80_columns_and_what_to_measure_first():
     assert max(map(len, shown.splitlines())) <= 80
     for said in ("backfill of sql", "twice as fast", "demand.rate", "The worst run by failed requests", "Measure first: demand.rate"):
         assert said in " ".join(shown.split())
+
+
+def test_actions_that_are_not_shown_are_counted(whole):
+    assert "actions not shown: 3 that add less" in actions(whole.criticality).note
+
+    assert actions(criticality(two_lanes(), 1)).note.endswith("actions not shown: 1 that are never critical")
 
 
 def test_the_command_writes_json_csv_and_figures(tmp_path):

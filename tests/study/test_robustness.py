@@ -145,6 +145,16 @@ def test_the_table_has_80_columns_and_counts_what_changes_nothing():
     assert "assumed numbers that change none of this: 1" in said
 
 
+def test_of_one_assumed_number_the_sentence_speaks_of_one():
+    one = vary_inputs(with_inputs(assumed=[DEMAND]), 72, strategies=["drain-expand-parallel"])
+    still = vary_inputs(with_inputs(assumed=[SIZE]), 72, strategies=["drain-expand-parallel"])
+
+    assert one.sentence.startswith("The one assumed number decides which goals drain-expand-parallel meets. Measure first: ")
+    assert still.sentence.startswith(
+        "drain-expand-parallel keeps to the goals that it meets with its one assumed number halved or doubled, and it does not move"
+    )
+
+
 def test_the_command_line_has_it_in_its_json_and_refuses_csv():
     arguments = ["compare", "scenarios/lab/upgrade.yaml", "--replications", "8", "--robust", "--format"]
     as_json = CliRunner().invoke(main, [*arguments, "json"])
