@@ -184,8 +184,8 @@ def _preflight(plan: Plan) -> tuple[str, ...]:
     said += [f"{listed(start.out, most=8)} {_be(start.out)} off the balancer"] if start.out else []
     said += [f"{listed(start.absent, most=8)} {_be(start.absent)} not there yet"] if start.absent else []
     said += ["users are not there yet"] if not start.live else []
-    said += ["every artefact below is in its place and has its SHA-256"] if any(s.artefact for s in plan.steps) else []
-    said += ["every secret below can be read by whoever types"] if any(s.secrets for s in plan.steps) else []
+    said += ["every artefact above is in its place and has its SHA-256"] if any(s.artefact for s in plan.steps) else []
+    said += ["every secret above can be read by whoever types"] if any(s.secrets for s in plan.steps) else []
     expects = dict.fromkeys(" ".join(s.expects) for s in plan.steps if s.expects)
     return tuple(visible(s) for s in (*said, *(f"it holds that: {e}" for e in expects)))
 

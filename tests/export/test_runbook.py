@@ -151,6 +151,12 @@ def test_every_batch_has_its_go_box_before_its_steps(plan):
     assert [f"Batch {n}" for n in ("1", "2", "3", "R1")] == re.findall(r"^### (.*)$", said, flags=re.M)
 
 
+def test_the_preflight_points_back_to_the_artefacts_that_stand_before_it(plan):
+    page = export(plan, "markdown")
+
+    assert page.index("## Prerequisites") < page.index("every artefact above is in its place")
+
+
 def test_forward_rounds_and_the_rollback_have_chapters_of_their_own(tmp_path):
     said = export(rounds(tmp_path, 0), "markdown")
 
