@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simdeploy.environment.models import Environment
+from simdeploy.errors import StudyError
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plan
 from simdeploy.study.comparison import chosen, compare, finite
@@ -83,8 +85,12 @@ def capacity(
     """Plan the capacity of *scenario* with *strategy* (by default the recommended one), for each of *growths* of the demand.
 
     *curve*: another demand, of a day or a week, for when to begin (see `curves.read_curve`). Raises StudyError for a strategy that
-    the scenario does not have.
+    the scenario does not have, a growth that is not above 0, and less than one replication.
     """
+    if wrong := [g for g in growths if not 0 < g < math.inf]:
+        raise StudyError(f"{wrong[0]:g} times the demand is no growth; ask for numbers above 0, such as 1.5")
+    if replications < 1:
+        raise StudyError(f"{replications} replications are none; ask for at least 1")
     name = chosen(scenario, [strategy])[0] if strategy else compare(scenario, replications, seed, jobs=jobs).recommended
     env, room = scenario.environment, headroom(scenario, name)
     changes = curve is not None or bool(env.demand.daily)

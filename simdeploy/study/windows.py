@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -72,6 +73,8 @@ def windows(
         curve = [(x.at_s, x.rate_per_s) for x in daily]
         if curve[0][0] > 0:
             curve = [(0.0, curve[-1][1]), *curve]
+    if not curve:
+        raise StudyError("a curve of no moments is no demand; give pairs of seconds and req/s, the first at 0")
     cycle_s = WEEK_S if curve[-1][0] >= DAY_S else DAY_S
     starts = [k * HOUR_S for k in range(int(cycle_s / HOUR_S))]
     horizon_s = max(plan.horizon_s or 0.0, 2 * plan.critical_path_s())
@@ -96,13 +99,12 @@ def _risk(outcome: Outcome) -> float:
 
 def _begun_at(plan: Plan, curve: list[tuple[float, float]], at_s: float, cycle_s: float, until_s: float) -> Plan:
     """*plan* whose demand is the *curve* from *at_s* on, repeated."""
-    moments: list[tuple[float, float]] = []
-    turn = 0
-    while turn * cycle_s - at_s <= until_s:
-        moments += [(turn * cycle_s + t - at_s, rate) for t, rate in curve]
-        turn += 1
-    first = max((m for m in [(t - cycle_s - at_s, r) for t, r in curve] + moments if m[0] <= 0), key=lambda m: m[0])
-    levels = [_level(0.0, first[1]), *(_level(t, r) for t, r in moments if 0 < t <= until_s)]
+    times = [t for t, _ in curve]
+    levels = [_level(0.0, curve[bisect.bisect_right(times, at_s) - 1][1])]  # before the first moment the last one still holds
+    for turn in range(int((at_s + until_s) // cycle_s) + 1):
+        begun_s = turn * cycle_s - at_s
+        between = slice(bisect.bisect_right(times, -begun_s), bisect.bisect_right(times, until_s - begun_s))
+        levels += [_level(begun_s + t, rate) for t, rate in curve[between]]
     env = plan.environment
     demand = env.demand.model_copy(update={"rate_per_s": None, "daily": (), "steps": tuple(levels)})
     parts = {field: getattr(env, field) for field in Environment.model_fields} | {"demand": demand}

@@ -110,6 +110,13 @@ def test_nothing_is_wider_than_the_window(browser, pages, name, width):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_wider_than_the_paper(browser, pages, name):
+    browser.open(pages[name], 700, media="print")  # A4 between margins of a centimetre; nobody can scroll there
+
+    assert 700 >= browser.run("document.documentElement.scrollWidth")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_asks_for_nothing_and_says_nothing(browser, pages, name):
     browser.open(pages[name])
 

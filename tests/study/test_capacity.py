@@ -27,7 +27,7 @@ from simdeploy.simulation.outcome import simulate
 from simdeploy.study.capacity import capacity
 from simdeploy.study.latency import Enough, at_least, enough, erlang_c, wait, waits
 from simdeploy.study.sizing import cheapest, grown, headroom, needs, resized, tiers, with_sizes
-from simdeploy.study.windows import WEEK_S, Window, windows
+from simdeploy.study.windows import WEEK_S, Window, _begun_at, windows
 from simdeploy.vetting.vet import vet
 from tests.builders import farm, rolling
 
@@ -247,6 +247,33 @@ def test_when_to_begin_by_hand():
     assert failed == {h: (180_000.0 if 8 <= h < 20 else 0.0) for h in range(24)}
     assert [w.hour for w in found.best] == [*range(8), *range(20, 24)] and found.cycle_s == DAY_S
     assert {w.hour for w in found.tried if w.risk} == set(range(8, 20))
+
+
+@pytest.mark.parametrize("at_h", [0, 5, 23])
+def test_a_curve_goes_on_from_where_the_plan_begins_and_comes_round(at_h):
+    plan = daily([(3600.0 * 2, 10.0), (3600.0 * 6, 20.0), (3600.0 * 22, 30.0)])
+    begun = _begun_at(plan, [(x.at_s, x.rate_per_s) for x in plan.environment.demand.daily], 3600.0 * at_h, DAY_S, 3 * DAY_S)
+
+    expected = {}
+    for hour in range(3 * 24):
+        now = (at_h + hour) % 24
+        expected[3600.0 * hour] = 30.0 if now < 2 or now >= 22 else 10.0 if now < 6 else 20.0
+    levels = begun.environment.demand.levels(3 * DAY_S)
+    assert {t: [rate for since, rate in levels if since <= t][-1] for t in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"growths": (1.0, -1.0)}, "-1 times the demand is no growth"),
+        ({"growths": (math.nan,)}, "nan times the demand"),
+        ({"replications": 0}, "0 replications are none"),
+        ({"curve": []}, "no moments"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(asked, said):
+    with pytest.raises(StudyError, match=said):
+        capacity(canonical(), "drain-expand", **{"replications": 5, **asked})
 
 
 @pytest.mark.parametrize(("bound", "risky"), [(180_000, set()), (179_999, set(range(8, 20)))])
