@@ -36,7 +36,7 @@ benchmarks: $(VENV)/installed ## the speed against a plain SimPy program, where 
 	@$(BIN)/python -m benchmarks.vetting
 
 notebooks: $(VENV)/notebooks ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 clean: ## remove .venv and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
