@@ -136,9 +136,9 @@ def plan(scenario: FreshDeployment, name: str) -> Plan:
     judges: dict[str, str] = {}
     for service in deployment_order(env):
         before = tuple(judges[other] for other in env.services if other in order[service])
-        start_needs = (*before, *(tasks.values() if service == env.entry else ()))
+        gets = tuple(tasks.values()) if service == env.entry else ()
         needs = before if strategy.hosting == "built_in" else ()
-        [judges[service]] = _tier(build, machines, service, handed, needs, start_needs)
+        [judges[service]] = _tier(build, machines, service, handed, needs, before, gets)
     _open(build, scenario, tuple(judges.values()))
     made = _made(env)
     return scenario.finished(
@@ -215,8 +215,14 @@ class _Machines:
         return step
 
 
-def _tier(build: Builder, machines: _Machines, service: str, after: Barrier, needs: Barrier, start_needs: Barrier) -> Barrier:
-    """Add the lanes of a service, which need and come after these steps, and the judge behind them; that judge."""
+def _tier(
+    build: Builder, machines: _Machines, service: str, after: Barrier, needs: Barrier, start_needs: Barrier, gets: Barrier
+) -> Barrier:
+    """Add the lanes of a service, which need and come after these steps, and the judge behind them; that judge.
+
+    The service also starts after what it *gets*, and that is judged with it: who lacks it would be left out without a failure.
+    """
+    start_needs = (*start_needs, *gets)
     role = build.env.services[service].role
     phase, primary = "monitoring" if role == "monitoring" else "code", build.leader(service) if role == "datastore" else ""
     lanes: list[list[Step]] = []
@@ -230,7 +236,7 @@ def _tier(build: Builder, machines: _Machines, service: str, after: Barrier, nee
             start_needs = (*start_needs, steps[-1].id)  # the others follow it
         build.add(*steps)
         lanes.append([*ready, *steps])
-    return judge(build, f"{phase}/{service}/judge", service, lanes)
+    return judge(build, f"{phase}/{service}/judge", service, lanes, also=gets)
 
 
 def _leading(build: Builder, store: str, steps: list[Step]) -> list[Step]:

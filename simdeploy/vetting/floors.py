@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,6 +22,8 @@ Chain = list[tuple[Event | None, float]]
 """(event, what counts from then on); the first from the start."""
 Part = tuple[Life, list[float]]
 """A life and what each that lives it counts in each of its spells."""
+MANY_SLOWINGS = 6
+"""Of more steps that may slow one instance all are taken to do so at once."""
 LEADING = ("leader_elected", "datastore")
 
 
@@ -85,6 +86,8 @@ class Floors:
                 if same not in self._alike:
                     self._alike[same] = self._shared(spec, lives, given)
                 low = self._alike[same]
+            if given.failing and (kept := self.floor(service, cell, given._replace(failing=False))).per_s < low.per_s:
+                low = kept
             self._known[key] = low
         return self._known[key]
 
@@ -138,7 +141,7 @@ class Floors:
                 whole += count * values[0]
                 self._weigh(weights, _chain(life, values), count, None)
             return whole
-        releases = self.failures.releases([life for life, _ in parts], given.lost)
+        releases = self.failures.releases([life for life, _ in parts], given.lost, {life.name: values for life, values in parts})
         for unit in self._units(parts):
             chain = self._merged(unit)
             life = unit[0][0]
@@ -187,20 +190,16 @@ class Floors:
             _add(weights, judge, count * (lacking - most))
 
     def _units(self, parts: list[Part]) -> list[list[Part]]:
-        """The parts whose instances fail together, since they share a lane: an old machine and the new one in its place."""
-        number = self.shape.units(self.section.part)
-        units: dict[int, list[Part]] = defaultdict(list)
-        for life, values in parts:
-            units[number[life.name]].append((life, values))
-        return list(units.values())
+        """The parts whose instances fail together."""
+        values_of = {life.name: values for life, values in parts}
+        return [[(life, values_of[life.name]) for life in unit.lives] for unit in self.failures.units([life for life, _ in parts])]
 
     def _merged(self, unit: list[Part]) -> Chain:
         """What a unit counts from each event of its lives on."""
-        level, first = self.shape.level, self.shape.first.tolist()
         changes = [(e, v - before) for life, values in unit for (_, before), (e, v) in itertools.pairwise(_chain(life, values))]
         now = sum(values[0] for _, values in unit)
         chain: Chain = [(None, now)]
-        for event, change in sorted(changes, key=lambda c: (2 * level[first[(c[0] or 0) >> 1]] + (c[0] or 0) % 2, c[0] or 0)):
+        for event, change in sorted(changes, key=lambda c: self.shape.rank(c[0] or 0)):
             now += change
             if chain[-1][0] == event:
                 chain[-1] = (event, now)
@@ -210,17 +209,31 @@ class Floors:
 
     def _even(self, spec: Service, lives: list[Life], given: Without) -> Low:
         """Of a balancer that does not know who is slow, so that all get what the slowest can take: those that serve x its share."""
-        slow: list[tuple[float, Event, Event | None]] = [(1.0, -1, None)]
-        for life in [life for life in lives if not given.lost.issuperset(life.like)]:
-            slow += [(s.share, s.since, s.until) for s in life.spells if s.serves and s.share < 1 and s.since is not None]
-            slow += [(w.left, w.since, w.until) for w in life.slowings]
-        parts = [(life, [float(s.serves and s.condition.weight > 0) for s in life.spells]) for life in lives]
+        parts = [(life, [s.serves * s.condition.weight for s in life.spells]) for life in lives]
         found = []
-        for left, since, until in slow:
+        for left, since, until in self._slowest([life for life in lives if not given.lost.issuperset(life.like)], given):
             if left > 0 or given.declared:
-                low = self._least(parts, given, [since] if since >= 0 else [], until)
+                low = self._least(parts, given, since, until)
                 found.append(Low(_served(spec, max(0.0, low.per_s) * left), low.state))
         return min(found, key=lambda low: low.per_s)
+
+    def _slowest(self, lives: list[Life], given: Without) -> Iterator[tuple[float, list[Event], list[Event]]]:
+        """(what somebody takes by its weight, from these events on, before those), of whatever may slow anyone at once."""
+        yield 1.0, [], []
+        for life in lives:
+            spells = [
+                (per_weight, s.since, None if given.failing and s.condition.weight > 1 else s.until)  # who fails keeps his weight
+                for s in life.spells
+                if (per_weight := _per_weight(s)) < 1
+            ]
+            slowings: list[tuple[float, Event | None, Event | None]] = [(w.left, w.since, w.until) for w in life.slowings]
+            if len(slowings) > MANY_SLOWINGS:
+                yield math.prod(left for left, _, _ in (*spells, *slowings)), [], []
+                continue
+            at_once = [some for n in range(len(slowings) + 1) for some in itertools.combinations(slowings, n)]
+            for slow in [(*one, *some) for one in [(), *((s,) for s in spells)] for some in at_once][1:]:
+                events = ([e for _, e, _ in slow if e is not None], [e for _, _, e in slow if e is not None])
+                yield math.prod(left for left, _, _ in slow), *events
 
     def _standing(self, lives: list[Life], given: Without = NOTHING) -> Low:
         """The least number of instances that serve at any speed."""
@@ -235,15 +248,16 @@ class Floors:
         least = self._least(margins, given)
         return Low(least.per_s - sum(i in given.lost for life in lives for i in life.like), least.state)
 
-    def _least(self, parts: list[Part], given: Without, within: Sequence[Event] = (), before: Event | None = None) -> Low:
+    def _least(self, parts: list[Part], given: Without, within: Sequence[Event] = (), before: Collection[Event] = ()) -> Low:
         """The least sum over (a life, what each that lives it counts in each of its spells), in any reachable state.
 
-        *within*: of the states that contain these events; *before*: and not this one.
+        *within*: of the states that contain these events; *before*: and not these.
         """
         weights: dict[Event, float] = {}
         whole = self._sum(parts, given, weights)
-        if before is not None:
-            _add(weights, before, -2.0 * sum(map(abs, weights.values())) - 1.0)
+        never = -2.0 * sum(map(abs, weights.values())) - 1.0
+        for event in before:
+            _add(weights, event, never)
         state = heaviest(self.shape.just_before, weights, {*self.forced, *within})
         return Low(whole - sum(w for e, w in weights.items() if e in state), frozenset(state))
 
@@ -345,6 +359,12 @@ class Floors:
 def _chain(life: Life, values: list[float]) -> Chain:
     """What a life counts from each of its events on."""
     return [(spell.since, value) for spell, value in zip(life.spells, values, strict=True)]
+
+
+def _per_weight(spell: Spell) -> float:
+    """What of its capacity an instance takes for each unit of its weight; 1 where it gets nothing."""
+    weight = spell.condition.weight
+    return spell.share / min(1.0, weight) / weight if spell.serves and weight > 0 else 1.0
 
 
 def _add(weights: dict[Event, float], event: Event, weight: float) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from simdeploy.plan.plan import GUARDS, Plan
 from simdeploy.plan.progress import order
-from simdeploy.plan.steps import Step
+from simdeploy.plan.steps import ROLLBACK, Judge, Step
 
 Hashes = NDArray[np.uint64]
 BEGIN, END = 0, 1
@@ -90,7 +90,7 @@ class Shape:
         for touches in self.touches:
             touches.sort(key=lambda t: (2 * self.level[t.step] + t.when, t.step))
         step_colours, instance_colours = _refined(self)
-        _, self.first, cls, sizes = np.unique(step_colours, return_index=True, return_inverse=True, return_counts=True)
+        _, first, cls, sizes = np.unique(step_colours, return_index=True, return_inverse=True, return_counts=True)
         self.cls: list[int] = cls.tolist()
         """Of each step: its class."""
         self.size = sizes.tolist()
@@ -98,7 +98,9 @@ class Shape:
         self.members: dict[int, list[int]] = defaultdict(list)
         for k, c in enumerate(self.cls):
             self.members[c].append(k)
-        self.step_of = [plan.steps[k] for k in self.first.tolist()]
+        self.first: list[int] = first.tolist()
+        """Of each class: the position of its first step."""
+        self.step_of = [plan.steps[k] for k in self.first]
         """Of each class: its first step."""
         by_colour: dict[int, list[int]] = defaultdict(list)
         for i, colour in enumerate(instance_colours.tolist()):
@@ -106,6 +108,7 @@ class Shape:
         self.like = list(by_colour.values())
         """Like instances, by position, together."""
         self._units: dict[int, list[int]] = {}
+        self._stopped: dict[int, frozenset[int]] = {}
         self._edges()
 
     def _edges(self) -> None:
@@ -125,8 +128,7 @@ class Shape:
     @cached_property
     def order(self) -> list[int]:
         """The classes, each after all that come before it."""
-        levels = [self.level[k] for k in self.first.tolist()]
-        return sorted(range(len(self.size)), key=lambda c: (levels[c], self.first[c]))
+        return sorted(range(len(self.size)), key=lambda c: (self.level[self.first[c]], self.first[c]))
 
     @cached_property
     def classes_of(self) -> dict[int, list[int]]:
@@ -172,8 +174,7 @@ class Shape:
     def judge_of(self) -> dict[int, int]:
         """Class of a step -> that of the first judge that waits for it and counts it; judges of a plan count what nobody watches too."""
         found: dict[int, int] = {}
-        judges = [(c, judge) for c in self.order if (judge := self.step_of[c].judge) is not None]
-        for c, judge in judges:
+        for c, judge in self.judges:
             for watched in {self.cls[self.position[name]] for name in judge.watch}:
                 if self.sure_ancestors[c] >> watched & 1:
                     found.setdefault(watched, c)
@@ -186,14 +187,30 @@ class Shape:
     @cached_property
     def judges_of_all(self) -> list[int]:
         """The classes of judges that count all failures before them, in an order in which none comes before an earlier one."""
-        judges = [(c, judge) for c in self.order if (judge := self.step_of[c].judge) is not None]
-        return [c for c, judge in judges if judge.of in ("carried", "plan")]
+        return [c for c, judge in self.judges if judge.of in ("carried", "plan")]
 
     @cached_property
     def counted_by(self) -> dict[int, set[int]]:
         """Of each judge: itself and, if it counts all failures, the judges before it, of which it counts what they let pass."""
-        judges = [c for c in self.order if self.step_of[c].judge is not None]
-        return {c: {c, *(j for j in judges if self.ancestors[c] >> j & 1)} if c in self.judges_of_all else {c} for c in judges}
+        found = {c: {c} for c, _ in self.judges}
+        for c in self.judges_of_all:
+            found[c] |= {j for j in found if self.ancestors[c] >> j & 1}
+        return found
+
+    @cached_property
+    def judges(self) -> list[tuple[int, Judge]]:
+        """The judges whose word holds, each after all that come before it; one that needs a step is skipped when that fails."""
+        judges = [(c, self.step_of[c].judge) for c in self.order]
+        return [(c, judge) for c, judge in judges if judge is not None and not self.step_of[c].needs and self.ends_all(c)]
+
+    def ends_all(self, c: int) -> bool:
+        """Whether nothing that does not need a step of this class begins when it fails: no halt lets a lane that has begun go on."""
+        step = self.step_of[c]
+        if not step.fatal and step.kind == "step":
+            return False
+        reaction = self.plan.on_abort if step.gate is None else step.gate.reaction
+        undone = step.part != ROLLBACK and ROLLBACK in self.classes_of and not any(s.no_return for s in self.step_of)
+        return reaction == "forward" or (reaction == "rollback" and undone) or not self._crossed >> c & 1
 
     @cached_property
     def just_before(self) -> list[list[Event]]:
@@ -210,9 +227,30 @@ class Shape:
                     subject = str(effect[1]) if len(effect) > 1 else ""
                     if subject == "" or subject in self.plan.environment.services:
                         found[str(effect[0]), subject].append((c, 2 * c + when, effect[2] if len(effect) > 2 else None))
-        level = [self.level[k] for k in self.first.tolist()]
         for events in found.values():
-            events.sort(key=lambda f: (2 * level[f[0]] + f[1] % 2, f[0]))
+            events.sort(key=lambda f: self.rank(f[1]))
+        return found
+
+    def stopped_by(self, c: int) -> frozenset[int]:
+        """The instances, by position, on which steps act that come to nothing when the first step of a class fails, itself too."""
+        if c not in self._stopped:
+            todo, found = [self.first[c]], set[int]()
+            while todo:
+                k = todo.pop()
+                if k not in found:
+                    found.add(k)
+                    todo += [later for later, needs in self.plan.wiring.successors[k] if needs]
+            self._stopped[c] = frozenset(i for k in found for i in self._acts_on.get(k, ()))
+        return self._stopped[c]
+
+    @cached_property
+    def _acts_on(self) -> dict[int, list[int]]:
+        """Of each step: the instances that it does more to than slow them, by position."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for i, touches in enumerate(self.touches):
+            for t in touches:
+                if t.verb != "slow":
+                    found[t.step].append(i)
         return found
 
     def units(self, part: int) -> list[int]:
@@ -222,7 +260,7 @@ class Shape:
             first: dict[int, int] = {}
             same = nx.utils.UnionFind(range(len(self.like)))
             for i, touches in enumerate(self.touches):
-                for lane in {self._lanes[t.step] for t in touches if self.plan.steps[t.step].part == part}:
+                for lane in {self._lanes[t.step] for t in touches if t.verb != "slow" and self.plan.steps[t.step].part == part}:
                     other = kind[first.setdefault(lane, i)]
                     if other != kind[i] and len(self.like[other]) == len(self.like[kind[i]]):
                         same.union(other, kind[i])
@@ -232,6 +270,44 @@ class Shape:
     @cached_property
     def _lanes(self) -> list[int]:
         return order(self.plan).lane
+
+    @cached_property
+    def _crossed(self) -> int:
+        """As bits: the classes of the steps whose failure a lane outlives that has begun before, where it is no more than a halt.
+
+        Some step of that lane comes after such a step, without needing it and with no judge or gate between, since after an
+        abort these say nothing; and another may begin before it has ended.
+        """
+        sayers = [c for c, step in enumerate(self.step_of) if step.kind != "step"]
+        lanes: dict[int, set[int]] = defaultdict(set)
+        for c, lane in zip(self.cls, self._lanes, strict=True):
+            lanes[lane].add(c)
+        found = 0
+        for classes in {frozenset(one) for one in lanes.values()}:
+            always = -1
+            for c in classes:
+                always &= self.ancestors[c]
+            for c in classes:
+                between = 0
+                for v in sayers:
+                    if self.sure_ancestors[c] >> v & 1:
+                        between |= self.sure_ancestors[v]
+                found |= self.ancestors[c] & ~always & ~self._needed_by[c] & ~between
+        return found
+
+    @cached_property
+    def _needed_by(self) -> list[int]:
+        """Of each class, as bits: the classes of the steps that must have succeeded before its steps begin."""
+        found = [0] * len(self.size)
+        for c in self.order:
+            for name in self.step_of[c].needs:
+                u = self.cls[self.position[name]]
+                found[c] |= found[u] | 1 << u
+        return found
+
+    def rank(self, event: Event) -> tuple[int, Event]:
+        """By which events are sorted in the order of the DAG's levels."""
+        return 2 * self.level[self.first[event >> 1]] + event % 2, event
 
     def precedes(self, early: Event, late: Event, same: bool) -> bool:
         """Whether *early* has always happened when *late* has; *same*: of steps on one instance, else of any two of the classes."""

@@ -206,6 +206,18 @@ def test_what_fails_halts_the_deployment_or_is_borne():
     assert math.isnan(figures(deployment(env, rules), "rto_s")["both"][0])
 
 
+def test_what_the_desk_cannot_get_is_judged_with_the_entry_that_lacks_it():
+    """Else the entry is left out without a failure, and the doors open on nothing."""
+    scenario = load_scenario(pathlib.Path("scenarios/fleet/fresh-deployment.yaml"))
+    plan = build_plans(scenario)["built-in"]
+    desk = {"allocate/balancer/certificate", "allocate/balancer/network", "allocate/balancer/load_balancer"}
+    judge = next(s.judge for s in plan.steps if s.id == "code/balancer/judge")
+
+    assert judge is not None
+    assert desk <= {s.id for s in plan.steps}
+    assert desk <= set(judge.watch)
+
+
 def test_a_machine_that_cannot_be_made_counts_for_each_service_on_it():
     box = {name: {"on": ["box"]} for name in services()}
     env = environment(allocate={"p_fail": 1}, **box)

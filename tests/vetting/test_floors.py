@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -350,6 +351,102 @@ def test_a_lead_that_is_handed_to_who_failed_serves_nothing():
         assert wanted == min(capacity_in(plan, layout, book, events) for events in states_with_failures(plan))
         assert wanted == front_door(floors, Without(failing=True)).least_per_s
         assert 60.0 == front_door(floors).least_per_s
+
+
+def web_plan(count: int, steps: list[dict[str, Any]], absent: Sequence[str] = (), **web: Any) -> Plan:
+    """*count* web boxes of 60 req/s, w0, w1 and so on."""
+    machines = [f"w{i}" for i in range(count)]
+    services = {"web": {"on": machines, "capacity": "60 req/s", **web}}
+    about = {"name": "e", "machines": [{"name": m} for m in machines], "entry": "web", "demand": {"rate": "50 req/s"}, "services": services}
+    made = tuple(Step.model_validate(step) for step in steps)
+    return Plan(environment=Environment.model_validate(about), steps=made, start=Start(absent=tuple(absent)))
+
+
+def out(i: int, after: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    return {"id": f"w{i}/out", "target": f"web@w{i}", "after": after, "begin": [["out", f"web@w{i}"]], **more}
+
+
+def back(i: int, **more: Any) -> dict[str, Any]:
+    return {"id": f"w{i}/back", "target": f"web@w{i}", "needs": [f"w{i}/out"], "end": [["serve", f"web@w{i}"]], **more}
+
+
+def judged(name: str, after: Sequence[str], watch: Sequence[str], limit: float, **more: Any) -> dict[str, Any]:
+    judge = {"watch": watch, "size": 1, "limit": limit, **{k: v for k, v in more.items() if k == "of"}}
+    return {"id": name, "kind": "judge", "after": after, "judge": judge, **{k: v for k, v in more.items() if k != "of"}}
+
+
+W0 = ["w0/out", "w0/back"]
+PAIR = {"begin": [["out", "web@w1"], ["out", "web@w2"]], "lane": "pair"}
+PAIR_BACK = {"end": [["serve", "web@w1"], ["serve", "web@w2"]], "lane": "pair"}
+COMES = {"id": "w2/come", "target": "web@w2", "end": [["serve", "web@w2"]], "lane": "swap"}
+LEAKS: dict[str, tuple[Plan, float]] = {
+    "a judge that needs what it counts is skipped when that fails": (
+        web_plan(2, [out(0), back(0), judged("judge", [], W0, 0, needs=["w0/back"]), out(1, ["judge"])]),
+        0,
+    ),
+    "who is only slowed by a lane is not of it": (
+        web_plan(2, [out(0, slow=[["web@w1", 0.5]]), back(0), out(1, ["w0/back"]), judged("judge", W0, W0, 1)]),
+        0,
+    ),
+    "a step that takes two takes both by one failure": (
+        web_plan(4, [out(1, **PAIR), back(1, **PAIR_BACK), judged("judge", ["w1/back"], ["w1/out", "w1/back"], 1), out(0, ["judge"])]),
+        60,
+    ),
+    "after a halt the lane that has begun goes on behind its judge": (
+        web_plan(2, [out(0, lane="both"), back(0, lane="both"), judged("judge", W0, W0, 0), out(1, ["judge"], lane="both")]),
+        0,
+    ),
+    "after a halt the lane that has begun goes on behind a fatal step": (
+        web_plan(2, [out(0, lane="both"), back(0, lane="both", fatal=True), out(1, ["w0/back"], lane="both")]),
+        0,
+    ),
+    "a fatal step of somebody else says nothing": (
+        web_plan(3, [out(0), back(0), out(1, ["w0/back"], fatal=True, slow=[["web@w0", 0.5]])]),
+        60,
+    ),
+    "an old machine that does not wait for the new one's success leaves nothing": (
+        web_plan(3, [COMES, out(0, ["w2/come"], lane="swap"), judged("judge", ["w0/out"], ["w2/come", "w0/out"], 1)], ["web@w2"]),
+        60,
+    ),
+    "what nobody counts keeps somebody from coming": (
+        web_plan(
+            2, [{"id": "get"}, {**COMES, "id": "come", "target": "web@w1", "end": [["serve", "web@w1"]], "needs": ["get"]},
+                judged("judge", ["come"], ["come"], 0), out(0, ["judge"])], ["web@w1"],
+        ),
+        0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_failures_that_are_tolerated_unseen(name):
+    plan, wanted = LEAKS[name]
+    layout = Layout(plan)
+    book = FactBook(layout)
+
+    assert wanted == min(capacity_in(plan, layout, book, events) for events in states_with_failures(plan))
+    assert wanted == front_door(Floors(Section(Shape(plan))), Without(failing=True)).least_per_s
+
+
+def test_two_steps_that_slow_one_box_slow_an_even_balancer_by_both():
+    slowing = [{"id": f"copy{k}", "slow": [["web@w0", 0.5]]} for k in range(2)]
+    plan = web_plan(3, slowing, balancing="even")
+
+    assert 3 * 60 / 4 == brute_floor(plan)
+    assert 3 * 60 / 4 == front_door(Floors(Section(Shape(plan)))).least_per_s
+
+
+def test_a_box_of_double_weight_fills_an_even_balancer_early():
+    """The shares are 1, 1 and 2 of 4: the third is full at 60 / (2/4) req/s. Who cannot be given its old weight keeps the new one."""
+    shift = {"id": "shift", "target": "web@w2", "end": [["weight", "web@w2", 2]]}
+    unshift = {"id": "unshift", "target": "web@w2", "needs": ["shift"], "end": [["weight", "web@w2", 1]]}
+    plan = web_plan(3, [shift, unshift, out(0, ["unshift"])], balancing="even")
+    layout, floors = Layout(plan), Floors(Section(Shape(plan)))
+    book = FactBook(layout)
+
+    assert 120 == brute_floor(plan) == front_door(floors).least_per_s
+    assert 90 == min(capacity_in(plan, layout, book, events) for events in states_with_failures(plan))
+    assert 90 >= front_door(floors, Without(failing=True)).least_per_s
 
 
 def test_every_state_is_met_once():
