@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from functools import cached_property
 
@@ -112,10 +113,11 @@ class Case:
         for life in self.section.lives:
             now = [s for s in life.spells if s.since is None or s.since in state][-1]
             first = life.spells[0]
-            if now.condition != first.condition or now.share != first.share:
+            slowed = math.prod(w.left for w in life.slowings if w.since in state and w.until not in state) if now.serves else 1.0
+            if now.condition != first.condition or slowed < 1:
                 version = f", version {now.condition.version}" if now.condition.version != first.condition.version else ""
-                slowed = f", {100 * now.share:.0f} % of its capacity" if now.serves and now.share < 1 else ""
-                standing |= {index[i]: f"{now.condition.mode}{version}{slowed}" for i in life.like}
+                share = f", {100 * now.share * slowed:.0f} % of its capacity" if now.serves and now.share * slowed < 1 else ""
+                standing |= {index[i]: f"{now.condition.mode}{version}{share}" for i in life.like}
         return Witness(
             ended=tuple(self.ids(ended - passed)), running=tuple(self.ids(running)), failed=tuple(failed), lost=tuple(lost),
             rolled_back_after=self.after, state=standing,

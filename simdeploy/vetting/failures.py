@@ -49,9 +49,8 @@ class Release(NamedTuple):
 class Budgets:
     """How many failures each judge lets pass, and how many of them lives take that are known."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self._tolerated = {c: _tolerated(judge) for c, judge in shape.judges}
+    def __init__(self, shape: Shape, tolerated: Mapping[int, int]) -> None:
+        self._shape, self._tolerated = shape, tolerated
         self._used: dict[int, int] = defaultdict(int)
         self._takers: dict[int, list[dict[int, int]]] = defaultdict(list)
         """Class of a step -> of each life that its failure keeps out: what it takes of each judge."""
@@ -94,6 +93,8 @@ class Failures:
         self.section, self.shape = section, section.shape
         self.forced = forced
         self._known: dict[tuple[int, ...], Unit] = {}
+        self._tolerated = {c: _tolerated(judge) for c, judge in self.shape.judges}
+        """Of each judge: how many failures it lets pass."""
 
     def releases(
         self, lives: Collection[Life], lost: frozenset[int] = frozenset(), values: Mapping[int, list[float]] | None = None
@@ -113,7 +114,7 @@ class Failures:
         known = {life.name: self._speaks(life, unit_of[life.name]) for life in lives}
         judges = {n: {s >> 1 for e, s in speaks.items() if s is not None and s != e} for n, speaks in known.items()}
         each = {life.name: self._each(life, unit_of[life.name]) for life in lives}
-        budgets = Budgets(self.shape)
+        budgets = Budgets(self.shape, self._tolerated)
         found: dict[int, Release] = {}
         for life in sorted(lives, key=lambda life: self._urgency(lack[life.name] * each[life.name], judges[life.name])):
             mine, speaks, many = judges[life.name], known[life.name], each[life.name]
@@ -214,6 +215,16 @@ class Failures:
         spec = self.shape.step_of[judge].judge
         of_all = spec is not None and spec.of in ("carried", "plan") and bool(self.shape.sure_ancestors[judge] >> c & 1)
         return of_all or self.shape.judge_of.get(c) == judge or self.shape.ends_all(c)
+
+    def proof(self, event: Event) -> Event | None:
+        """From which event on it is known that what *event* needs has not failed, nor its own step; None = never."""
+        rests_on = (self.needed([event >> 1]) | {event >> 1}) - self._must_succeed
+        if all(self.shape.ends_all(c) for c in rests_on):
+            return event
+        judge = self.shape.judge_of.get(event >> 1)
+        if judge is not None and self._tolerated[judge] == 0 and all(self._says_of(judge, c) for c in rests_on):
+            return 2 * judge + 1
+        return None
 
     @cached_property
     def _must_succeed(self) -> set[int]:

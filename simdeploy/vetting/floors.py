@@ -14,16 +14,16 @@ from typing import NamedTuple
 from simdeploy.environment.models import Service
 from simdeploy.vetting.closure import below, heaviest
 from simdeploy.vetting.failures import Failures
-from simdeploy.vetting.leads import reigns
-from simdeploy.vetting.section import ABSENT, Life, Section, Spell
+from simdeploy.vetting.leads import Leaders, Time
+from simdeploy.vetting.section import ABSENT, Life, Section, Slowing, Spell
 from simdeploy.vetting.shape import Event
+from simdeploy.vetting.slowings import Span, at_once
 
-Chain = list[tuple[Event | None, float]]
-"""(event, what counts from then on); the first from the start."""
+Link = tuple[Event | None, float]
+"""(event, what counts from then on); None = the start."""
+Chain = list[Link]
 Part = tuple[Life, list[float]]
 """A life and what each that lives it counts in each of its spells."""
-MANY_SLOWINGS = 6
-"""Of more steps that may slow one instance all are taken to do so at once."""
 LEADING = ("leader_elected", "datastore")
 
 
@@ -32,6 +32,15 @@ class Low(NamedTuple):
 
     per_s: float
     state: frozenset[Event]
+
+
+class Held(NamedTuple):
+    """A time in which somebody who may have failed is taken to lack something."""
+
+    since: Event
+    until: Event | None
+    """None = to the end."""
+    lacking: float
 
 
 class Without(NamedTuple):
@@ -118,28 +127,25 @@ class Floors:
     def _lacking(self, lives: list[Life], given: Without) -> tuple[float, dict[Event, float]]:
         """(instances that serve at the start, how many fewer from each event on), slowed ones by what is left of them."""
         weights: dict[Event, float] = {}
-        parts: list[Part] = []
-        most = 1.0
-        for life in lives:
-            shares = [s.share if given.declared or s.share or not s.serves else 1.0 for s in life.spells]
-            parts.append((life, shares))
-            most = max([most, *(s.condition.weight for s in life.spells if s.serves)])
-            count = sum(i not in given.lost for i in life.like)
-            for slowing in life.slowings:
-                if given.declared or slowing.left > 0:
-                    _add(weights, slowing.since, count * (1 - slowing.left))
-                    _add(weights, slowing.until, -count * (1 - slowing.left))
-        whole = self._sum(parts, given, weights)
+        most = max([1.0, *(s.condition.weight for life in lives for s in life.spells if s.serves)])
+        slowings = {life.name: [w for w in life.slowings if given.declared or w.left > 0] for life in lives}
+        whole = self._sum([(life, [s.share for s in life.spells]) for life in lives], given, weights, slowings)
         return whole / most, {event: weight / most for event, weight in weights.items()}
 
-    def _sum(self, parts: list[Part], given: Without, weights: dict[Event, float]) -> float:
-        """What the instances count at the start in all; *weights* take how much less they do from each event on."""
+    def _sum(self, parts: list[Part], given: Without, weights: dict[Event, float], slowings: Mapping[int, list[Slowing]]) -> float:
+        """What the instances count at the start in all; *weights* take how much less they do from each event on.
+
+        *slowings* are those of the lives, by their names.
+        """
         whole = 0.0
         if not given.failing:
             for life, values in parts:
                 count = sum(i not in given.lost for i in life.like)
                 whole += count * values[0]
-                self._weigh(weights, _chain(life, values), count, None)
+                for (_, before), (event, value) in itertools.pairwise(_chain(life, values)):
+                    assert event is not None
+                    _add(weights, event, count * (before - value))
+                self._slow(weights, slowings.get(life.name, []), count)
             return whole
         releases = self.failures.releases([life for life, _ in parts], given.lost, {life.name: values for life, values in parts})
         for unit in self._units(parts):
@@ -151,7 +157,10 @@ class Floors:
                 release = release.or_else(releases[other.name])
             whole += count * chain[0][1]
             staying = min(count, release.staying)
-            self._weigh(weights, chain, count - staying, release.speaks)
+            slow = [w for life, _ in unit for w in slowings.get(life.name, [])]
+            held = self._weigh(weights, chain, count - staying, release.speaks)
+            self._slow(weights, slow, count - staying, chain, held)
+            self._slow(weights, slow, staying)  # where another fails instead, they are slowed
             for judge, most in release.later:
                 if most < staying:
                     told = {e: e if e == spoken else 2 * judge + 1 for e, spoken in release.speaks.items()}
@@ -160,19 +169,15 @@ class Floors:
             self._weigh(weights, chain, staying, {})
         return whole
 
-    def _weigh(self, weights: dict[Event, float], chain: Chain, count: int, speaks: Mapping[Event, Event | None] | None) -> None:
-        """Add how much less *count* of the same *chain* count from each event on than at the start.
+    def _weigh(self, weights: dict[Event, float], chain: Chain, count: int, speaks: Mapping[Event, Event | None]) -> list[Held]:
+        """Add how much less *count* of the same *chain* count from each event on than at the start, each of whom may fail.
 
-        With *speaks* each may fail wherever it has come to, and then lacks what it lacked there, until a judge has spoken of it.
+        Wherever he has come to, he then lacks what he lacked there, until a judge has spoken of it; the times of that are returned.
         """
-        if speaks is None:
-            for (_, before), (event, value) in itertools.pairwise(chain):
-                assert event is not None
-                _add(weights, event, count * (before - value))
-            return
         precedes = self.shape.precedes
         lacking = most = 0.0
         judge: Event | None = None
+        held: list[Held] = []
         for event, value in chain[1:]:
             assert event is not None
             known = speaks.get(event)
@@ -186,8 +191,29 @@ class Floors:
             if lacking > most:
                 _add(weights, event, count * (lacking - most))
                 most = lacking
+            held.append(Held(event, judge, most))
         if judge is not None:
             _add(weights, judge, count * (lacking - most))
+        return held
+
+    def _slow(
+        self, weights: dict[Event, float], slowings: Sequence[Slowing], count: int, chain: Sequence[Link] = (), held: Sequence[Held] = ()
+    ) -> None:
+        """Add what *count* like instances lack while they are slowed, beyond what they are *held* to lack on their *chain* then."""
+        precedes = self.shape.precedes
+        for slowing in slowings:
+            since, until, lacking = slowing.since, slowing.until, slowing.share * (1 - slowing.left)
+            sure = [h.lacking for h in held if precedes(h.since, since, True) and (h.until is None or precedes(until, h.until, True))]
+            if sure:
+                ends = [event for event, _ in chain[1:]] + [None]
+                levels = [
+                    chain[0][1] - value
+                    for (event, value), end in zip(chain, ends, strict=True)
+                    if not (end is not None and precedes(end, since, True)) and not (event is not None and precedes(until, event, True))
+                ]
+                lacking = min(lacking, max(0.0, max(levels) + lacking - max(sure)))
+            _add(weights, since, count * lacking)
+            _add(weights, until, -count * lacking)
 
     def _units(self, parts: list[Part]) -> list[list[Part]]:
         """The parts whose instances fail together."""
@@ -212,28 +238,23 @@ class Floors:
         parts = [(life, [s.serves * s.condition.weight for s in life.spells]) for life in lives]
         found = []
         for left, since, until in self._slowest([life for life in lives if not given.lost.issuperset(life.like)], given):
-            if left > 0 or given.declared:
-                low = self._least(parts, given, since, until)
-                found.append(Low(_served(spec, max(0.0, low.per_s) * left), low.state))
+            low = self._least(parts, given, since, until)
+            found.append(Low(_served(spec, max(0.0, low.per_s) * left), low.state))
         return min(found, key=lambda low: low.per_s)
 
     def _slowest(self, lives: list[Life], given: Without) -> Iterator[tuple[float, list[Event], list[Event]]]:
         """(what somebody takes by its weight, from these events on, before those), of whatever may slow anyone at once."""
         yield 1.0, [], []
         for life in lives:
-            spells = [
-                (per_weight, s.since, None if given.failing and s.condition.weight > 1 else s.until)  # who fails keeps his weight
+            fills = [
+                Span(1 / s.condition.weight, s.since, None if given.failing else s.until)  # who fails keeps his weight
                 for s in life.spells
-                if (per_weight := _per_weight(s)) < 1
+                if s.serves and s.condition.weight > 1
             ]
-            slowings: list[tuple[float, Event | None, Event | None]] = [(w.left, w.since, w.until) for w in life.slowings]
-            if len(slowings) > MANY_SLOWINGS:
-                yield math.prod(left for left, _, _ in (*spells, *slowings)), [], []
-                continue
-            at_once = [some for n in range(len(slowings) + 1) for some in itertools.combinations(slowings, n)]
-            for slow in [(*one, *some) for one in [(), *((s,) for s in spells)] for some in at_once][1:]:
-                events = ([e for _, e, _ in slow if e is not None], [e for _, _, e in slow if e is not None])
-                yield math.prod(left for left, _, _ in slow), *events
+            sets = [*at_once(life, self.failures, given.failing, given.declared)]
+            for slow in [(*one, *some) for one in [(), *((f,) for f in fills)] for some in sets][1:]:
+                since, until = [s.since for s in slow if s.since is not None], [s.until for s in slow if s.until is not None]
+                yield math.prod(s.left for s in slow), since, until
 
     def _standing(self, lives: list[Life], given: Without = NOTHING) -> Low:
         """The least number of instances that serve at any speed."""
@@ -254,7 +275,7 @@ class Floors:
         *within*: of the states that contain these events; *before*: and not these.
         """
         weights: dict[Event, float] = {}
-        whole = self._sum(parts, given, weights)
+        whole = self._sum(parts, given, weights, {})
         never = -2.0 * sum(map(abs, weights.values())) - 1.0
         for event in before:
             _add(weights, event, never)
@@ -280,54 +301,24 @@ class Floors:
             if store.per_s <= 0:
                 return Low(0.0, store.state)
         worst = Low(capacity, frozenset())
-        for reign in reigns(self.section, service):
-            if self._is_past(reign.spell):
-                continue
+        leaders = Leaders(self.section, self.failures, self.forced, given.failing, given.declared)
+        for reign, time in leaders.reigns(service):
             if reign.leader is None:
-                if given.declared or reign.spell.since is None or reign.spell.until is None:
-                    return Low(0.0, self._at(reign.spell))
+                if given.declared or reign.spell.since is None or reign.spell.until is None:  # if the step fails, who is left elects
+                    return Low(0.0, self._at([time]))
                 continue
             if reign.leader in given.lost:
                 if spec.role == "datastore" and spec.failover == "manual":
-                    return Low(0.0, self._at(reign.spell))
+                    return Low(0.0, self._at([time]))
                 others = self._standing(members, given)
                 if others.per_s < 1:
                     return Low(0.0, others.state)
                 continue
             life = self.section.life_of[reign.leader]
-            if given.failing and (failed := self._failed_before(life, reign.spell, given)) is not None:
-                return Low(0.0, failed)
-            for spell in life.spells:
-                if not self.section.overlap(spell, reign.spell, same=True) or self._is_past(spell) or self._is_split(service, spell):
-                    continue
-                share = spell.share if given.declared or not spell.serves or spell.share > 0 else 1.0
-                worst = min(worst, Low(_times(capacity, share), self._at(spell, reign.spell)), key=lambda low: low.per_s)
-            for slowing in life.slowings:
-                if given.declared or slowing.left > 0:
-                    worst = min(
-                        worst, Low(_times(capacity, slowing.left), self._at(Spell(slowing.since, None, life.spells[0].condition, 0)))
-                    )
+            kept = [spell for spell in life.spells if self._is_split(service, spell)]
+            for share, times in leaders.shares(life, time, kept):
+                worst = min(worst, Low(_times(capacity, share), self._at(times)), key=lambda low: low.per_s)
         return worst
-
-    def _failed_before(self, life: Life, reign: Spell, given: Without) -> frozenset[Event] | None:
-        """A state in which the lead is with one whose lane has failed before and who is therefore out; None where there is none."""
-        release = self.failures.releases([life], given.lost)[life.name]  # all that is tolerated may be his
-        for out, back in itertools.pairwise(life.spells) if reign.since is not None else ():
-            if out.serves or not back.serves or out.since is None or back.since is None or reign.since is None:
-                continue
-            spoken = [2 * judge + 1 for judge, most in release.later if most <= 0]
-            if release.staying <= 0:
-                spoken += [e for e in [release.speaks.get(back.since)] if e is not None]
-            known = any(self.shape.precedes(e, reign.since, True) for e in spoken)
-            if known or back.since >> 1 in {reign.since >> 1} | self.failures.needed([reign.since >> 1]):
-                continue
-            if reign.until is None or not self.shape.precedes(reign.until, out.since, True):
-                return self._at(reign, out)
-        return None
-
-    def _is_past(self, spell: Spell) -> bool:
-        """Whether a spell is over before there are users."""
-        return spell.until is not None and any(self.shape.precedes(spell.until, e, True) for e in self.forced)
 
     def _is_split(self, service: str, spell: Spell) -> bool:
         """Whether the store takes writes on its other side throughout a spell in which one side is away."""
@@ -336,9 +327,9 @@ class Floors:
         begun = spell.since is not None and any(precedes(e, spell.since, True) for e, _ in splits)
         return begun and spell.until is not None and all(precedes(spell.until, e, True) for e, _ in joins)
 
-    def _at(self, *spells: Spell) -> frozenset[Event]:
-        """The smallest state in which all *spells* have begun."""
-        return frozenset(below(self.shape.just_before, [*self.forced, *(s.since for s in spells if s.since is not None)]))
+    def _at(self, times: Sequence[Time]) -> frozenset[Event]:
+        """The smallest state in which all *times* have begun."""
+        return frozenset(below(self.shape.just_before, [*self.forced, *(t.since for t in times if t.since is not None)]))
 
     def failed(self, service: str, state: Collection[Event]) -> list[tuple[int, int]]:
         """(instance, step) for each instance of *service* that, with the failures that are tolerated, stays out in *state*."""
@@ -359,12 +350,6 @@ class Floors:
 def _chain(life: Life, values: list[float]) -> Chain:
     """What a life counts from each of its events on."""
     return [(spell.since, value) for spell, value in zip(life.spells, values, strict=True)]
-
-
-def _per_weight(spell: Spell) -> float:
-    """What of its capacity an instance takes for each unit of its weight; 1 where it gets nothing."""
-    weight = spell.condition.weight
-    return spell.share / min(1.0, weight) / weight if spell.serves and weight > 0 else 1.0
 
 
 def _add(weights: dict[Event, float], event: Event, weight: float) -> None:

@@ -31,21 +31,26 @@ class Spell(NamedTuple):
     until: Event | None
     """None = to the end."""
     condition: Condition
-    share: float
-    """Of an instance's capacity that it serves: 0 while it does not, less than 1 while something slows it."""
 
     @property
     def serves(self) -> bool:
         """Whether it serves, however slowly."""
         return self.condition.mode == SERVING
 
+    @property
+    def share(self) -> float:
+        """Of an instance's capacity that it serves, where nothing slows it: 0 while it does not, less than 1 with a small weight."""
+        return min(1.0, self.condition.weight) if self.serves else 0.0
+
 
 class Slowing(NamedTuple):
-    """A step that slows an instance at a time that is not ordered with its spells."""
+    """A step that slows an instance, however the step ends."""
 
     since: Event
     until: Event
     left: float
+    share: float
+    """Of an instance's capacity that it serves at most meanwhile, were it not slowed."""
 
 
 class Life(NamedTuple):
@@ -159,14 +164,14 @@ class Section:
 
     def _lived(self, like: tuple[int, ...], service: str, touches: list[Touch]) -> Life:
         changes = [t for t in touches if t.verb not in ("slow", "lead")]
-        slows = [t for t in touches if t.verb == "slow"]
-        unordered = self._unordered(changes)
-        ordered = [
-            t for t in slows if all(self._apart(t, change) for change in changes) and all(self._apart(t, o) for o in slows if o != t)
-        ]
-        spells = self._spells(like[0], service, changes, ordered)
-        slowings = [Slowing(self.shape.event(t, BEGIN), self.shape.event(t, END), t.value) for t in slows if t not in ordered]
-        return Life(like, service, spells, slowings, unordered)
+        spells = self._spells(like[0], service, changes)
+        slowings: list[Slowing] = []
+        for t in touches:
+            if t.verb == "slow":
+                whole = Spell(self.shape.event(t, BEGIN), self.shape.event(t, END), spells[0].condition)
+                share = max(s.share for s in spells if self.overlap(s, whole, same=True))
+                slowings.append(Slowing(self.shape.event(t, BEGIN), self.shape.event(t, END), t.value, share))
+        return Life(like, service, spells, slowings, self._unordered(changes))
 
     def _unordered(self, changes: list[Touch]) -> list[tuple[int, int]]:
         """Pairs of steps that change the same of an instance with neither before the other."""
@@ -180,24 +185,11 @@ class Section:
                     found.append((early.step, late.step))
         return found
 
-    def _apart(self, slow: Touch, other: Touch) -> bool:
-        """Whether a slowing is over before the other touch, or begins after it."""
-        event, precedes = self.shape.event, self.shape.precedes
-        end = END if other.verb == "slow" else other.when
-        return precedes(event(other, end), event(slow), True) or precedes(event(slow, END), event(other), True)
-
-    def _spells(self, i: int, service: str, changes: list[Touch], slows: list[Touch]) -> list[Spell]:
+    def _spells(self, i: int, service: str, changes: list[Touch]) -> list[Spell]:
         watched = self.env.services[service].health_check is not None
-        happenings: list[tuple[tuple[int, int], Event, Touch]] = []
-        level = self.shape.level
-        for t in (*changes, *slows):
-            happenings.append(((2 * level[t.step] + t.when, t.step), self.shape.event(t), t))
-            if t.verb == "slow":
-                happenings.append(((2 * level[t.step] + END, t.step), self.shape.event(t, END), t._replace(verb="quick", when=END)))
-        happenings.sort(key=lambda h: h[0])
-        now, factor = self.start(i), 1.0
-        spells = [Spell(None, None, now, _share(now, factor))]
-        for _, event, touch in happenings:
+        now = self.start(i)
+        spells = [Spell(None, None, now)]
+        for touch in changes:
             if touch.verb in MODES:
                 now = now._replace(mode=MODES[touch.verb])
             elif touch.verb == "start":
@@ -206,14 +198,12 @@ class Section:
                 now = now._replace(version=str(touch.value))
             elif touch.verb == "weight":
                 now = now._replace(weight=float(touch.value))
-            elif touch.verb in ("slow", "quick"):
-                factor = touch.value if touch.verb == "slow" else 1.0
-            next_ = Spell(event, None, now, _share(now, factor))
+            event = self.shape.event(touch)
             if spells[-1].since == event:
-                spells[-1] = next_
-            elif next_[2:] != spells[-1][2:]:
+                spells[-1] = Spell(event, None, now)
+            elif now != spells[-1].condition:
                 spells[-1] = spells[-1]._replace(until=event)
-                spells.append(next_)
+                spells.append(Spell(event, None, now))
         return spells
 
     def overlap(self, one: Spell, other: Spell, same: bool = False) -> bool:
@@ -227,7 +217,3 @@ class Section:
     def service_events(self, verb: str, service: str) -> list[tuple[Event, Any]]:
         """What the steps do to a service as a whole by *verb*, in the order of the DAG's levels, with the argument."""
         return [(event, value) for c, event, value in self.shape.whole.get((verb, service), ()) if self._in[c]]
-
-
-def _share(now: Condition, factor: float) -> float:
-    return factor * min(1.0, now.weight) if now.mode == SERVING else 0.0

@@ -135,10 +135,10 @@ def _by_version(case: Case, service: str) -> dict[str, list[tuple[Life | None, S
     """Version -> the spells in which an instance of *service* serves it; of a datastore, schema -> the spells of that schema."""
     found: dict[str, list[tuple[Life | None, Spell]]] = defaultdict(list)
     if case.section.env.services[service].role == "datastore":
-        now = Spell(None, None, Condition("", str(case.section.start_schemas[service])), 1.0)
+        now = Spell(None, None, Condition("", str(case.section.start_schemas[service])))
         for event, schema in case.section.service_events("schema", service):
             found[now.condition.version].append((None, now._replace(until=event)))
-            now = Spell(event, None, Condition("", str(schema)), 1.0)
+            now = Spell(event, None, Condition("", str(schema)))
         found[now.condition.version].append((None, now))
         return found
     for life in case.section.lives:

@@ -83,7 +83,7 @@ def capacity_in(plan: Plan, layout: Layout, book: FactBook, events: list[tuple[i
         if when == 0:
             state.apply(layout.begin[k], 0.0, 0.0)
         for i, factor in layout.slow[k]:
-            state.slow(i, factor, begins=when == 0)
+            state.slow(i, factor, begins=when == 0)  # what fails slows nobody any more
         if when == 1:
             state.apply(layout.end[k], 0.0, 0.0)
     for machine in dead:
@@ -196,7 +196,10 @@ def judged_plan(rng: random.Random) -> Plan:
 
 
 def states_with_failures(plan: Plan) -> Iterator[list[tuple[int, int]]]:
-    """Every state that the plan may come to when any step may fail, by the program that decides what may start."""
+    """Every state that the plan may come to when any step may fail, by the program that decides what may start.
+
+    The events: (step, 0 = begin, 1 = success, 2 = failure).
+    """
     ordered, seen = order(plan), set[tuple[object, ...]]()
     todo: list[tuple[tuple[int, Result], ...]] = [()]
     while todo:
@@ -215,8 +218,7 @@ def states_with_failures(plan: Plan) -> Iterator[list[tuple[int, int]]]:
         settle()
         for step, result in path:
             running.remove(step)
-            if result == "succeeded":
-                events.append((step, 1))
+            events.append((step, 1 if result == "succeeded" else 2))
             progress.ended(step, result)
             settle()
         key = (frozenset(events), tuple(progress.results), progress.aborting)
@@ -379,6 +381,7 @@ W0 = ["w0/out", "w0/back"]
 PAIR = {"begin": [["out", "web@w1"], ["out", "web@w2"]], "lane": "pair"}
 PAIR_BACK = {"end": [["serve", "web@w1"], ["serve", "web@w2"]], "lane": "pair"}
 COMES = {"id": "w2/come", "target": "web@w2", "end": [["serve", "web@w2"]], "lane": "swap"}
+HAND = {"id": "hand", "target": "web@w1", "end": [["lead", "web", "web@w1"]]}
 LEAKS: dict[str, tuple[Plan, float]] = {
     "a judge that needs what it counts is skipped when that fails": (
         web_plan(2, [out(0), back(0), judged("judge", [], W0, 0, needs=["w0/back"]), out(1, ["judge"])]),
@@ -415,6 +418,25 @@ LEAKS: dict[str, tuple[Plan, float]] = {
         ),
         0,
     ),
+    "a lead that was not handed over stays with who is taken": (
+        web_plan(3, [HAND, out(0, ["hand"]), back(0)], role="leader_elected"),
+        0,
+    ),
+    "a lead that had to be handed over first does not": (
+        web_plan(3, [HAND, {**out(0), "needs": ["hand"]}, back(0)], role="leader_elected"),
+        60,
+    ),
+    "what slows somebody ends, also when it fails": (
+        web_plan(3, [{"id": f"copy{i}", "slow": [[f"web@w{i}", 0.5]], "after": [f"copy{i - 1}"] * (i > 0)} for i in range(3)]),
+        150,
+    ),
+    "who warms up before his judge speaks is out at worst": (
+        web_plan(
+            3, [out(0), back(0), {"id": "warm", "needs": ["w0/back"], "slow": [["web@w0", 0.5]]},
+                judged("judge", ["warm"], [*W0, "warm"], 0)],
+        ),
+        120,
+    ),
 }  # fmt: skip
 
 
@@ -428,12 +450,26 @@ def test_failures_that_are_tolerated_unseen(name):
     assert wanted == front_door(Floors(Section(Shape(plan))), Without(failing=True)).least_per_s
 
 
-def test_two_steps_that_slow_one_box_slow_an_even_balancer_by_both():
+@pytest.mark.parametrize(("about", "wanted"), [({"balancing": "even"}, 3 * 60 / 4), ({"role": "leader_elected"}, 60 / 4)])
+def test_two_steps_that_slow_one_box_at_once_slow_by_both(about, wanted):
+    """An even balancer gives everybody what that box can take; a service that is led has no more than its leader."""
     slowing = [{"id": f"copy{k}", "slow": [["web@w0", 0.5]]} for k in range(2)]
-    plan = web_plan(3, slowing, balancing="even")
+    plan = web_plan(3, slowing, **about)
 
-    assert 3 * 60 / 4 == brute_floor(plan)
-    assert 3 * 60 / 4 == front_door(Floors(Section(Shape(plan)))).least_per_s
+    assert wanted == brute_floor(plan)
+    assert wanted == front_door(Floors(Section(Shape(plan)))).least_per_s
+
+
+def test_who_should_be_out_by_now_but_was_not_taken_slows_an_even_balancer():
+    """The proof takes one for the two, that it is out and that it slows the others: never above the truth."""
+    leaves = {"id": "w2/out", "target": "web@w2", "end": [["out", "web@w2"]]}
+    plan = web_plan(4, [leaves, back(2, slow=[["web@w2", 0.5]]) | {"needs": [], "after": ["w2/out"]}], balancing="even")
+    layout, floors = Layout(plan), Floors(Section(Shape(plan)))
+    book = FactBook(layout)
+
+    assert 180 == brute_floor(plan) == front_door(floors).least_per_s
+    assert 120 == min(capacity_in(plan, layout, book, events) for events in states_with_failures(plan))
+    assert 120 >= front_door(floors, Without(failing=True)).least_per_s
 
 
 def test_a_box_of_double_weight_fills_an_even_balancer_early():

@@ -302,10 +302,13 @@ def test_a_declared_lock_is_a_note():
 
 
 def test_a_switchover_is_a_note_and_who_has_no_lead_any_more_may_leave():
-    moved = plan(step("hand", "sql@s0", begin=[["lead", "sql", None]], end=[["lead", "sql", "sql@s1"]]), *lane("sql@s0", ["hand"], None))
+    hand = step("hand", "sql@s0", begin=[["lead", "sql", None]], end=[["lead", "sql", "sql@s1"]])
+    first, *others = lane("sql@s0", (), None)
+    moved = plan(hand, first.model_copy(update={"needs": ("hand",)}), *others)
 
     assert {"declared-outage/sql", "machine-lost/s1"} == notes(moved)  # s1 alone has the data now: before the plan its loss was borne
     assert set() == errors(moved)
+    assert {"failures/sql"} == errors(plan(hand, *lane("sql@s0", ["hand"], None)))  # where the lead could not be handed over
 
 
 def test_what_was_there_before_is_accepted_once_and_found_never():
