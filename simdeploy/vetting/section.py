@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from simdeploy.plan.steps import MAIN, Step
-from simdeploy.vetting.shape import BEGIN, END, Event, Shape, Touch
+from simdeploy.vetting.likeness import Touch
+from simdeploy.vetting.shape import BEGIN, END, Event, Shape
 
 ABSENT, OUT, DEAD, STARTING, DRAINING, SERVING = "absent", "out", "dead in the pool", "starting", "draining", "serving"
 MODES = {"drain": DRAINING, "out": OUT, "kill": DEAD, "serve": SERVING, "remove": ABSENT}
