@@ -11,12 +11,15 @@ from simdeploy.plan.steps import MAIN, ROLLBACK
 
 MOST_ENTRIES = 120
 """Of a section; one with more shows its batches only."""
+LOST = """\
+What this drawing does not keep of what simdeploy's runner promises: all that is done. It has the order of the steps, judges
+and gates and the point of no return. Commands, checks, limits, times and ways to undo are in the runbook."""
 _SAFE = frozenset(" ,.:/@+=-_")
 
 
 def flowchart(plan: Plan) -> str:
     """*plan* as a Mermaid flowchart; steps alike but for their machine are one box, of a large section each batch is one."""
-    lines = ["flowchart TB", f"  %% plan {plan.digest}"]
+    lines = ["flowchart TB", f"  %% plan {plan.digest}", *(f"  %% {line}" for line in LOST.splitlines())]
     place = {s.id: "" for s in plan.steps}
     for section in parts(plan):
         name = {MAIN: "main", ROLLBACK: "rollback"}.get(section.part, f"forward {section.part}")

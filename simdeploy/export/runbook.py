@@ -23,6 +23,20 @@ from simdeploy.tables import listed
 
 SHOWN = ("makespan_s", "downtime_s", "failed_requests", "capacity_min", "data_loss_s", *OUTCOMES)
 
+LOST = (
+    "Nothing is on record before a command is sent. After a lost connection only the check of the step knows: run it before the "
+    "command is run again.",
+    "Nobody counts but you: a judge's failures, with hosts that cannot be reached among them, before the next batch is touched.",
+    "No lock keeps a second operator away, and nothing stops a command that comes late.",
+    "No wait ends by itself: the times here are for your clock, and nothing pauses because a step or the whole is late.",
+    "Lanes of a batch go side by side in the forecast; typed one after the other they take longer.",
+    "Nothing measures downtime or failed requests, nothing compares running versions with this page, and the plan may have changed "
+    "since it was printed.",
+    "What is typed stays in the history of a shell, secrets too.",
+)
+"""What simdeploy's runner promises and a page in the hands of people does not keep."""
+KEPT = "What it keeps: the order, the checks, when to stop, how to undo, and what was proved and forecast."
+
 LEAST_ALIKE = 3
 """So many like batches in a row have their instructions once."""
 
@@ -184,8 +198,8 @@ def _preflight(plan: Plan) -> tuple[str, ...]:
     said += [f"{listed(start.out, most=8)} {_be(start.out)} off the balancer"] if start.out else []
     said += [f"{listed(start.absent, most=8)} {_be(start.absent)} not there yet"] if start.absent else []
     said += ["users are not there yet"] if not start.live else []
-    said += ["every artefact below is in its place and has its SHA-256"] if any(s.artefact for s in plan.steps) else []
-    said += ["every secret below can be read by whoever types"] if any(s.secrets for s in plan.steps) else []
+    said += ["every artefact above is in its place and has its SHA-256"] if any(s.artefact for s in plan.steps) else []
+    said += ["every secret above can be read by whoever types"] if any(s.secrets for s in plan.steps) else []
     expects = dict.fromkeys(" ".join(s.expects) for s in plan.steps if s.expects)
     return tuple(visible(s) for s in (*said, *(f"it holds that: {e}" for e in expects)))
 

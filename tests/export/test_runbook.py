@@ -151,6 +151,17 @@ def test_every_batch_has_its_go_box_before_its_steps(plan):
     assert [f"Batch {n}" for n in ("1", "2", "3", "R1")] == re.findall(r"^### (.*)$", said, flags=re.M)
 
 
+def test_the_preflight_points_back_to_the_artefacts_that_stand_before_it(plan):
+    page = export(plan, "markdown")
+
+    assert page.index("## Prerequisites") < page.index("every artefact above is in its place")
+
+
+@pytest.mark.parametrize("to", [form for form in FORMATS if form != "ansible-inventory"])
+def test_each_form_says_what_it_does_not_keep(plan, to):
+    assert re.search(r"hat (Ansible|this script|this page|this drawing) does not keep", export(plan, to))
+
+
 def test_forward_rounds_and_the_rollback_have_chapters_of_their_own(tmp_path):
     said = export(rounds(tmp_path, 0), "markdown")
 
@@ -313,7 +324,7 @@ def test_a_flowchart_has_safe_names_and_labels_that_nothing_can_leave(names):
 
     for line in export(plan, "mermaid").splitlines():
         assert re.fullmatch(
-            r"flowchart TB|  %% plan [0-9a-f]{64}| +subgraph n\w+\[\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"\]| +end"
+            r"flowchart TB|  %% plan [0-9a-f]{64}|  %% [A-Za-z ,.:']+| +subgraph n\w+\[\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"\]| +end"
             r"| +n\w+(\[|\{\{?)\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"(\]|\}\}?)| +n\w+ --> n\w+",
             line,
         ), line
