@@ -11,9 +11,10 @@ from simdeploy.environment.models import Environment
 from simdeploy.errors import StudyError
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plan
+from simdeploy.study.cheapest import Cheapest, cheapest
 from simdeploy.study.comparison import chosen, compare, finite
 from simdeploy.study.latency import Enough, Wait, enough, waits
-from simdeploy.study.sizing import Cheapest, Headroom, Need, Spare, cheapest, headroom, needs, spares
+from simdeploy.study.sizing import Headroom, Need, Spare, headroom, needs, spares
 from simdeploy.study.windows import Window, Windows, windows
 from simdeploy.tables import mime_bundle
 

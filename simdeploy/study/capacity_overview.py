@@ -72,6 +72,8 @@ def _needs(found: Capacity) -> Table:
         else:
             sizes = listed([f"{tier} {n}" for tier, n in best.sizes.items()])
             said = best.why or f"{best.tried} tried"
+            stay = "stay as they are" if len(best.kept) > 1 else "stays as it is"
+            said += f"; {listed(best.kept)} {stay}, since the strategy names machines or counts" if best.kept else ""
             lines.append(f"cheapest that meets all goals: {sizes}; {best.machine_hours_per_day:g} machine-hours a day, {said}")
     return Table("Machines that each tier needs", header, rows, "\n".join(lines))
 

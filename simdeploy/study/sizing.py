@@ -1,10 +1,8 @@
-"""How many machines each tier needs, how much headroom there is, and the cheapest sizes that meet the goals."""
+"""How many machines each tier needs, and how much headroom there is."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,7 +14,6 @@ from simdeploy.plan.findings import Floor
 from simdeploy.plan.plan import Plan
 from simdeploy.planning.base import Scenario
 from simdeploy.planning.kinds import build_plan
-from simdeploy.simulation.outcome import simulate
 from simdeploy.tables import listed
 from simdeploy.vetting.vet import vet
 
@@ -24,8 +21,6 @@ MOST_MORE = 64
 """Machines beyond what demand alone needs that are tried for a tier."""
 NO_HELP = 6
 """So many machines more that bring nothing say that none will."""
-MOST_TRIED = 100
-"""Combinations of sizes that a search forecasts at most."""
 
 
 class Tier(NamedTuple):
@@ -81,17 +76,6 @@ class Spare(NamedTuple):
     """While the plan runs, with any one machine lost."""
 
 
-class Cheapest(NamedTuple):
-    """The cheapest sizes that meet all goals of a scenario, and what was tried."""
-
-    sizes: dict[str, int] | None
-    """Tier -> machines; None where none of the sizes that were tried meets them."""
-    machine_hours_per_day: float
-    tried: int
-    why: str = ""
-    """Why there are none; or, of the sizes of today, why a cheaper one may be left untried."""
-
-
 def tiers(env: Environment) -> list[Tier]:
     """The tiers of *env* that carry requests, in the order of calls; hosted machines and those of several tiers do not grow."""
     found: dict[tuple[str, ...], list[str]] = {}
@@ -134,7 +118,7 @@ def resized(env: Environment, sizes: Mapping[str, int]) -> Environment:
     try:
         return Environment.model_validate(parts | {"inputs": ()})
     except InvalidDocument as error:
-        raise StudyError(f"{env.name!r} cannot have {_wanted(sizes)}: {_first_line(error)}") from None
+        raise StudyError(f"{env.name!r} cannot have {sizes_text(sizes)}: {_first_line(error)}") from None
 
 
 def _copies(env: Environment, tier: Tier, count: int) -> list[Machine]:
@@ -186,10 +170,11 @@ def with_sizes(scenario: Scenario, sizes: Mapping[str, int], demand: float = 1.0
         return type(scenario).model_validate(parts)
     except InvalidDocument as error:
         said = _first_line(error)
-        raise StudyError(f"{scenario.name!r} cannot run with {_wanted(sizes)}: {said}; its strategies name machines or counts") from None
+        raise StudyError(f"{scenario.name!r} cannot run with {sizes_text(sizes)}: {said}; its strategies name machines or counts") from None
 
 
-def _wanted(sizes: Mapping[str, int]) -> str:
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """'web 2 and middle 3'."""
     return listed([f"{tier} {n}" for tier, n in sizes.items()])
 
 
@@ -214,15 +199,16 @@ def grown(env: Environment, factor: float) -> Environment:
 def headroom(scenario: Scenario, strategy: str) -> list[Headroom]:
     """What the front door and each service carry: steadily, whatever the timing of the *strategy*'s plan, and with a machine lost.
 
-    The figures are the floors that vetting proves.
+    The figures are the floors that vetting proves. Steadily is before the plan, and before the disaster that it answers.
     """
     plan = build_plan(scenario, strategy)
     peak = plan.environment.demand.peak_per_s
+    steady = {f.service: f.start_per_s for f in vet(Plan(environment=plan.environment, start=plan.start, steps=())).floors}
 
     def room(floor: Floor) -> Headroom:
         lost = floor.machine_lost_per_s
         return Headroom(
-            floor.service, floor.start_per_s, floor.kept_per_s, lost, None if lost is None or peak == 0 else lost / peak
+            floor.service, steady[floor.service], floor.kept_per_s, lost, None if lost is None or peak == 0 else lost / peak
         )  # fmt: skip
 
     return [room(floor) for floor in vet(plan).floors]
@@ -256,7 +242,7 @@ def needs(scenario: Scenario, strategy: str, growths: tuple[float, ...] = (1.0, 
         kept = functools.cache(functools.partial(_kept, scenario, strategy, tier))
         for growth in growths:
             wanted = growth * peak
-            least = max(_least(env, name, wanted) for name in tier.services)
+            least = max(carrying(env, name, wanted) for name in tier.services)
             if not tier.scales:
                 alone = min((env.services[n].capacity_per_s or math.inf) / env.visits[n] for n in tier.services if env.visits[n])
                 why = f"more machines do not help where one instance leads, or they are hosted; one carries {alone:.4g} req/s"
@@ -287,7 +273,7 @@ def _enough(kept: Callable[[int], float | str], wanted_per_s: float, least: int,
     return None, why
 
 
-def _least(env: Environment, service: str, wanted_per_s: float) -> int:
+def carrying(env: Environment, service: str, wanted_per_s: float) -> int:
     """How many instances carry so much at the front door while all serve."""
     capacity = env.services[service].capacity_per_s or math.inf
     return max(1, math.ceil(wanted_per_s * env.visits[service] / capacity * (1 - 1e-12)))
@@ -300,69 +286,13 @@ def _kept(scenario: Scenario, strategy: str, tier: Tier, size: int) -> float | s
     of these services alone.
     """
     try:
-        plan = build_plan(with_sizes(_alone(scenario, strategy), {tier.name: size}), strategy)
+        plan = build_plan(with_sizes(alone(scenario, strategy), {tier.name: size}), strategy)
     except StudyError as error:
         return str(error)
     floors = [f.machine_lost_per_s for f in vet(plan).floors if f.service in tier.services]
     return min((f for f in floors if f is not None), default=math.inf)
 
 
-def cheapest(scenario: Scenario, strategy: str, replications: int = 200, seed: int = 0, growth: float = 1.0) -> Cheapest:
-    """The sizes with the fewest machine-hours a day that meet all goals with *strategy*, at *growth* times the demand.
-
-    Sizes are tried in the order of their cost, from what carries the demand on, so the first that meets the goals is the cheapest.
-    Where none of those does, those of today are tried.
-
-    Raises StudyError for a scenario without goals.
-    """
-    if not scenario.goals:
-        raise StudyError(f"{scenario.name!r} has no goals, so every size meets them; state some")
-    env = scenario.environment
-    scaling = [tier for tier in tiers(env) if tier.scales]
-    least = tuple(max(_least(env, n, growth * env.demand.peak_per_s) for n in tier.services) for tier in scaling)
-    fixed = sum(not m.hosted for m in env.machines) - sum(len(t.machines) for t in scaling)
-    waiting, seen, tried = [(sum(least), least)], {least}, 0
-    while waiting and tried < MOST_TRIED:
-        total, sizes = heapq.heappop(waiting)
-        chosen = {tier.name: n for tier, n in zip(scaling, sizes, strict=True)}
-        tried += 1
-        unmet = _unmet(scenario, strategy, chosen, replications, seed, growth)
-        if not unmet:
-            return Cheapest(chosen, 24.0 * (total + fixed), tried)
-        if None in unmet.values():
-            goal = next(text for text, met in unmet.items() if met is None)
-            return Cheapest(None, math.nan, tried, f"{replications} replications cannot tell whether {goal} is met; ask for more")
-        for i in range(len(sizes)):
-            larger = (*sizes[:i], sizes[i] + 1, *sizes[i + 1 :])
-            if larger not in seen and larger[i] <= least[i] + MOST_MORE:
-                seen.add(larger)
-                heapq.heappush(waiting, (total + 1, larger))
-    today = {tier.name: len(tier.machines) for tier in scaling}
-    if (sum(today.values()), tuple(today.values())) >= (total, sizes) and not _unmet(scenario, strategy, today, replications, seed, growth):
-        hours = 24.0 * (sum(today.values()) + fixed)
-        return Cheapest(today, hours, tried + 1, f"as it is; the {tried} cheapest do not, those between were not tried")
-    return Cheapest(None, math.nan, tried, f"none of {tried} sizes meets all goals; not met with {_wanted(chosen)}: {'; '.join(unmet)}")
-
-
-def _unmet(
-    scenario: Scenario, strategy: str, sizes: Mapping[str, int], replications: int, seed: int, growth: float
-) -> dict[str, bool | None]:
-    """Goal -> False (missed) or None (nobody can tell), of those that are not shown to be met with these sizes."""
-    try:
-        outcome = simulate(_plan_with(scenario, strategy, sizes, growth), replications, seed)
-    except StudyError as error:
-        return {str(error): False}
-    return {result.goal.text: result.met for result in outcome.goals() if not result.met}
-
-
-def _plan_with(scenario: Scenario, strategy: str, sizes: Mapping[str, int], growth: float) -> Plan:
-    """The plan with these sizes; the horizon is that of all strategies, as far as the others can run with them."""
-    if scenario.horizon_s is None:
-        with contextlib.suppress(StudyError):
-            return build_plan(with_sizes(scenario, sizes, growth), strategy)
-    return build_plan(with_sizes(_alone(scenario, strategy), sizes, growth), strategy)
-
-
-def _alone(scenario: Scenario, strategy: str) -> Scenario:
+def alone(scenario: Scenario, strategy: str) -> Scenario:
     """*scenario* with one strategy, so that no other one forbids a size."""
     return scenario.model_copy(update={"strategies": {strategy: scenario.strategies[strategy]}, "baseline": None})

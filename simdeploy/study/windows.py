@@ -78,7 +78,7 @@ def windows(
     cycle_s = WEEK_S if curve[-1][0] >= DAY_S else DAY_S
     starts = [k * HOUR_S for k in range(int(cycle_s / HOUR_S))]
     horizon_s = max(plan.horizon_s or 0.0, 2 * plan.critical_path_s())
-    plans = {str(k): _begun_at(plan, curve, at_s, cycle_s, horizon_s) for k, at_s in enumerate(starts)}
+    plans = {str(k): begun_at(plan, curve, at_s, cycle_s, horizon_s) for k, at_s in enumerate(starts)}
     outcomes = simulate_all(plans, replications, seed, jobs, progress)
     tried = []
     for k, at_s in enumerate(starts):
@@ -97,8 +97,8 @@ def _risk(outcome: Outcome) -> float:
     return 1 - sum(map(all, zip(*kept, strict=True))) / outcome.replications
 
 
-def _begun_at(plan: Plan, curve: list[tuple[float, float]], at_s: float, cycle_s: float, until_s: float) -> Plan:
-    """*plan* whose demand is the *curve* from *at_s* on, repeated."""
+def begun_at(plan: Plan, curve: list[tuple[float, float]], at_s: float, cycle_s: float, until_s: float) -> Plan:
+    """*plan* whose demand is the *curve* from *at_s* on, repeated every *cycle_s*; from *until_s* after that on its last rate holds."""
     times = [t for t, _ in curve]
     levels = [_level(0.0, curve[bisect.bisect_right(times, at_s) - 1][1])]  # before the first moment the last one still holds
     for turn in range(int((at_s + until_s) // cycle_s) + 1):

@@ -324,7 +324,8 @@ def test_a_flowchart_has_safe_names_and_labels_that_nothing_can_leave(names):
 
     for line in export(plan, "mermaid").splitlines():
         assert re.fullmatch(
-            r"flowchart TB|  %% plan [0-9a-f]{64}|  %% [A-Za-z ,.:']+| +subgraph n\w+\[\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"\]| +end"
+            r"flowchart TB|  %% plan [0-9a-f]{64}|  %% [A-Za-z ,.:']+|"
+            r" +subgraph n\w+\[\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"\]| +end"
             r"| +n\w+(\[|\{\{?)\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"(\]|\}\}?)| +n\w+ --> n\w+",
             line,
         ), line

@@ -25,9 +25,10 @@ from simdeploy.planning.kinds import build_plan
 from simdeploy.planning.loading import load_scenario
 from simdeploy.simulation.outcome import simulate
 from simdeploy.study.capacity import capacity
+from simdeploy.study.cheapest import cheapest
 from simdeploy.study.latency import Enough, at_least, enough, erlang_c, wait, waits
-from simdeploy.study.sizing import cheapest, grown, headroom, needs, resized, tiers, with_sizes
-from simdeploy.study.windows import WEEK_S, Window, _begun_at, windows
+from simdeploy.study.sizing import grown, headroom, needs, resized, tiers, with_sizes
+from simdeploy.study.windows import WEEK_S, Window, begun_at, windows
 from simdeploy.vetting.vet import vet
 from tests.builders import farm, rolling
 
@@ -118,6 +119,14 @@ def test_headroom_by_hand():
     assert middle.lost_per_s == 0.0 and middle.growth == 0.0
 
 
+def test_what_was_carried_before_a_disaster_is_steady():
+    """All of it is lost, and 166.7 req/s (500 of sql at 3 calls) were carried; nothing while it is restored."""
+    scenario = load_scenario("scenarios/canonical/disaster-recovery.yaml")
+    door, *_ = headroom(scenario, "nightly")
+
+    assert (door.steady_per_s, door.upgrade_per_s, door.lost_per_s) == (pytest.approx(500 / 3), 0.0, 0.0)
+
+
 @pytest.mark.parametrize("growth", [1.0, 1.5, 2.0, 3.0])
 def test_a_tier_needs_what_demand_takes_and_one_out_and_one_lost(growth):
     """One by one: n - 2 boxes must carry growth x 130 req/s: web 300 each, middle 200 / 1.5 each."""
@@ -156,14 +165,72 @@ def test_the_cheapest_sizes_are_the_cheapest_by_brute_force():
     fixed = 6 - 4  # sql1 and mon1; lb is hosted
     assert found.machine_hours_per_day == 24 * (fixed + min(meeting)[0])
     assert "5 replications cannot tell whether" in cheapest(scenario, strategy, 5).why
-    assert cheapest(scenario, "all-at-once", 100).why.startswith("none of 100 sizes meets all goals; not met with web 9 and middle ")
+    assert cheapest(scenario, "all-at-once", 100).why.startswith("none of 100 plans meets all goals; not met with web 9 and middle ")
 
 
-def test_where_the_cheapest_sizes_cannot_be_those_of_today_are_tried():
-    """The slices of the fleet's strategies name its machines, so that no other sizes can be; beside the tiers there are 3 sql and 2 mon."""
-    found = cheapest(load_scenario("scenarios/fleet/upgrade.yaml"), "plan-5-back", 40)
-    assert found.sizes == {"web": 60, "api": 10, "middle": 24} and found.machine_hours_per_day == 24 * (60 + 10 + 24 + 3 + 2)
-    assert found.tried == 101 and found.why.startswith("as it is; the 100 cheapest")
+def test_tiers_whose_machines_a_strategy_names_stay_and_the_others_are_searched():
+    """The slices of the fleet's strategies name web's and api's machines. Beside the three tiers there are 3 sql and 2 mon."""
+    scenario = load_scenario("scenarios/fleet/upgrade.yaml")
+    found = cheapest(scenario, "plan-5-back", 40)
+    for sizes in ({"web": 59}, {"web": 61}, {"api": 9}, {"api": 11}):
+        with pytest.raises(StudyError):
+            with_sizes(scenario, sizes)
+    meeting = [
+        middle
+        for middle in range(1, 13)
+        if all(g.met for g in simulate(build_plan(with_sizes(scenario, {"middle": middle}), "plan-5-back"), 40).goals())
+    ]
+    assert found.sizes == {"web": 60, "api": 10, "middle": min(meeting)} and found.kept == ("web", "api")
+    assert found.machine_hours_per_day == 24 * (60 + 10 + min(meeting) + 3 + 2)
+
+
+def test_a_tier_that_cannot_have_what_the_demand_takes_is_named():
+    """Sixty web boxes of 25 req/s carry 1,500, and no other number can be."""
+    found = cheapest(load_scenario("scenarios/fleet/upgrade.yaml"), "plan-5-back", 40, growth=1.6)
+    assert found.sizes is None and found.tried == 0
+    assert found.why == "web would need 64 machines at least, and 'plan-5-back' runs with no such number"
+
+
+TWO_TIERS = """
+name: e
+machines: [{name: w1}, {name: w2}, {name: m1}, {name: m2}]
+entry: web
+demand: {rate: 100 req/s}
+services:
+  web:
+    on: [w1, w2]
+    capacity: 60 req/s
+    calls: {mid: 1}
+    actions: &a {drain: {duration: 1 s}, install: {duration: 5 s}, start: {duration: 9 s}}
+  mid: {on: [m1, m2], capacity: 40 req/s, actions: *a}
+"""
+
+
+def test_a_tier_that_misses_a_goal_on_capacity_is_not_tried_with_all_sizes_of_the_others(tmp_path):
+    """Web one by one: n - 1 boxes of 60 carry 190 from 5 on. Half of mid at once, rounded down: of 9 boxes 5 are left, of 40 each."""
+    (tmp_path / "e.yaml").write_text(TWO_TIERS)
+    (tmp_path / "u.yaml").write_text(
+        'scenario: upgrade\nenvironment: e.yaml\nto: {web: "2", mid: "2"}\ngoals: [min(capacity_min) >= 190 req/s]\n'
+        "strategies: {s: {services: {web: {batches: 1}, mid: {batches: 50 %}}, order: [mid, web]}}\n"
+    )
+    scenario = load_scenario(tmp_path / "u.yaml")
+    found = cheapest(scenario, "s", 20)
+    meeting = {
+        (web, mid)
+        for web, mid in itertools.product(range(2, 8), range(2, 13))
+        if simulate(build_plan(with_sizes(scenario, {"web": web, "mid": mid}), "s"), 20).goals()[0].met
+    }
+    assert found.sizes == {"web": 5, "mid": 9} and (5, 9) in meeting and min(map(sum, meeting)) == 14
+    assert found.tried == (5 - 4 + 1) + (9 - 5 + 1) + 1  # each tier from what carries 190 req/s on, then both
+
+
+def test_a_metric_without_a_value_is_not_met_and_no_more_replications_would_tell():
+    """Nothing fails over or is restored here, so that there is no time to recover."""
+    scenario = canonical()
+    goal = {"goals": ["p95(rto_s) <= 1 h"]}
+    asked = type(scenario).model_validate({f: getattr(scenario, f) for f in type(scenario).model_fields} | goal)
+    found = cheapest(asked, "drain-expand", 20)
+    assert found.sizes is None and "cannot tell" not in found.why and "p95(rto_s) <= 1 h" in found.why
 
 
 @pytest.mark.parametrize("horizon", ["", "horizon: 2 h"])
@@ -252,7 +319,7 @@ def test_when_to_begin_by_hand():
 @pytest.mark.parametrize("at_h", [0, 5, 23])
 def test_a_curve_goes_on_from_where_the_plan_begins_and_comes_round(at_h):
     plan = daily([(3600.0 * 2, 10.0), (3600.0 * 6, 20.0), (3600.0 * 22, 30.0)])
-    begun = _begun_at(plan, [(x.at_s, x.rate_per_s) for x in plan.environment.demand.daily], 3600.0 * at_h, DAY_S, 3 * DAY_S)
+    begun = begun_at(plan, [(x.at_s, x.rate_per_s) for x in plan.environment.demand.daily], 3600.0 * at_h, DAY_S, 3 * DAY_S)
 
     expected = {}
     for hour in range(3 * 24):
