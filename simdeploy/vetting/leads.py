@@ -72,9 +72,12 @@ class Leaders:
                     yield math.prod((spell.share, *(span.left for span in spans))), times
 
     def _spells(self, life: Life) -> Iterator[tuple[Spell, Time]]:
+        if not self.failing:
+            yield from ((spell, _planned(spell)) for spell in life.spells)
+            return
         release = self.failures.releases([life])[life.name]  # all that is tolerated may be his
         for spell in life.spells:
-            if not self.failing or spell.until is None:
+            if spell.until is None:
                 yield spell, _planned(spell)
                 continue
             known = [2 * judge + 1 for judge, most in release.later if most <= 0]
@@ -96,6 +99,8 @@ class Leaders:
             return False
         if any(self.section.shape.precedes(e, event, True) for e in time.known):
             return True
+        if not self.failing:
+            return False
         needed = self.failures.needed([event >> 1])
         return any(e >> 1 in needed or (e >> 1 == event >> 1 and e <= event) for e in time.over)
 

@@ -194,8 +194,13 @@ class Shape:
         if not step.fatal and step.kind == "step":
             return False
         reaction = self.plan.on_abort if step.gate is None else step.gate.reaction
-        undone = step.part != ROLLBACK and ROLLBACK in self.classes_of and not any(s.no_return for s in self.step_of)
+        undone = step.part != ROLLBACK and self._is_undoable
         return reaction == "forward" or (reaction == "rollback" and undone) or not self._crossed >> c & 1
+
+    @cached_property
+    def _is_undoable(self) -> bool:
+        """Whether there is a rollback, and nothing that it cannot be begun after."""
+        return ROLLBACK in self.classes_of and not any(s.no_return for s in self.step_of)
 
     @cached_property
     def just_before(self) -> list[list[Event]]:
