@@ -67,13 +67,15 @@ def _needs(found: Capacity) -> Table:
     lines += [f"{tier}: {why}" for tier, why in whys.items()]
     if found.cheapest is not None:
         best = found.cheapest
-        if best.sizes is None:
+        if best.sizes == {}:
+            lines.append("cheapest that meets all goals: as it is; no tier can change its number of machines")
+        elif best.sizes is None:
             lines.append(f"cheapest that meets all goals: {best.why}")
         else:
             sizes = listed([f"{tier} {n}" for tier, n in best.sizes.items()])
             said = best.why or f"{best.tried} tried"
             stay = "stay as they are" if len(best.kept) > 1 else "stays as it is"
-            said += f"; {listed(best.kept)} {stay}, since the strategy names machines or counts" if best.kept else ""
+            said += f"; {listed(best.kept)} {stay}: the strategy or a cell names machines or counts" if best.kept else ""
             lines.append(f"cheapest that meets all goals: {sizes}; {best.machine_hours_per_day:g} machine-hours a day, {said}")
     return Table("Machines that each tier needs", header, rows, "\n".join(lines))
 

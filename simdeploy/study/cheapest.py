@@ -32,7 +32,7 @@ class Cheapest(NamedTuple):
     why: str = ""
     """Why there are none; or, of the sizes of today, why a cheaper one may be left untried."""
     kept: tuple[str, ...] = ()
-    """The tiers that stay as they are, since the strategy names their machines or their number."""
+    """The tiers that stay as they are, since the strategy or a cell names their machines or their number."""
 
 
 def cheapest(scenario: Scenario, strategy: str, replications: int = 200, seed: int = 0, growth: float = 1.0) -> Cheapest:

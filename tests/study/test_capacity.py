@@ -224,6 +224,13 @@ def test_a_tier_that_misses_a_goal_on_capacity_is_not_tried_with_all_sizes_of_th
     assert found.tried == (5 - 4 + 1) + (9 - 5 + 1) + 1  # each tier from what carries 190 req/s on, then both
 
 
+def test_where_no_tier_can_change_the_table_says_so():
+    found = capacity(load_scenario("scenarios/partitions/upgrade-patch-onebox.yaml"), replications=20)
+
+    assert found.cheapest is not None and found.cheapest.sizes == {}
+    assert "as it is; no tier can change its number of machines" in " ".join(str(found._repr_mimebundle_()["text/plain"]).split())
+
+
 def test_a_metric_without_a_value_is_not_met_and_no_more_replications_would_tell():
     """Nothing fails over or is restored here, so that there is no time to recover."""
     scenario = canonical()
