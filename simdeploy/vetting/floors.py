@@ -331,6 +331,16 @@ class Floors:
         """The smallest state in which all *times* have begun."""
         return frozenset(below(self.shape.just_before, [*self.forced, *(t.since for t in times if t.since is not None)]))
 
+    def not_handed(self, service: str, state: Collection[Event]) -> list[int]:
+        """The steps that were to move the lead of *service* and, with the failures that are tolerated, have failed in *state*."""
+        leaders = Leaders(self.section, self.failures, self.forced, failing=True, declared=False)
+        found: list[tuple[float, list[int]]] = []
+        for reign, time in leaders.reigns(service):
+            for share, times in leaders.shares(self.section.life_of[reign.leader], time, ()) if reign.leader is not None else ():
+                if self._at(times) == state:
+                    found.append((share, [self.shape.first[e >> 1] for e in time.over if e in state]))
+        return min(found, default=(0.0, []))[1]
+
     def failed(self, service: str, state: Collection[Event]) -> list[tuple[int, int]]:
         """(instance, step) for each instance of *service* that, with the failures that are tolerated, stays out in *state*."""
         lives = [life for life in self.section.lives if life.service == service]
@@ -343,8 +353,18 @@ class Floors:
                 if given is None or not past[-1].serves or past[-2].serves:
                     continue
                 failing = life.like[: releases[life.name].still_out(len(life.like), given, state)]
-                found += [(i, next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given)) for i in failing]
+                found += [(i, self._failing(next(t.step for t in self.shape.touches[i] if self.shape.event(t) == given))) for i in failing]
         return found
+
+    def _failing(self, step: int) -> int:
+        """The last step that may fail without an end of all, so that *step* does not come: itself, or one that it needs."""
+        todo, found = {step}, set[int]()
+        while todo:
+            k = todo.pop()
+            found.add(k)
+            todo |= {self.shape.position[name] for name in self.section.plan.steps[k].needs} - found
+        kept = [k for k in found if not self.shape.ends_all(self.shape.cls[k])]
+        return max(kept, key=lambda k: self.shape.level[k], default=step)
 
 
 def _chain(life: Life, values: list[float]) -> Chain:

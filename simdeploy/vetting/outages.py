@@ -48,7 +48,8 @@ def failures(case: Case) -> Iterator[Finding]:
 def _failing(case: Case, low: FrontDoor) -> Witness:
     """The state with the steps that failed on the way to it."""
     failed = case.floors.failed(low.service, low.state)
-    witness = case.witness(low.state, failed=[case.plan.steps[k].id for _, k in failed])
+    steps = dict.fromkeys([*case.floors.not_handed(low.service, low.state), *(k for _, k in failed)])
+    witness = case.witness(low.state, failed=[case.plan.steps[k].id for k in steps])
     out = {case.shape.instances[i]: "out, since a step failed" for i, _ in failed}
     return witness.model_copy(update={"state": witness.state | out})
 

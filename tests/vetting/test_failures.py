@@ -12,10 +12,12 @@ import pytest
 from simdeploy.environment.models import Environment
 from simdeploy.plan.plan import Plan, Start
 from simdeploy.plan.steps import Judge, Step
+from simdeploy.simulation.replay import replay
 from simdeploy.vetting.capacity import front_door
 from simdeploy.vetting.floors import Floors, Without
 from simdeploy.vetting.section import Section
 from simdeploy.vetting.shape import Shape
+from simdeploy.vetting.vet import vet
 from tests.vetting.states import brute_floor, brute_floor_with_failures
 
 
@@ -161,6 +163,23 @@ def test_failures_in_plans_that_nobody_should_write():
             below += found < wanted - 1e-6
     assert tried > 50
     assert below <= tried / 20
+
+
+@pytest.mark.parametrize("make", [judged_plan, tangled_plan])
+def test_a_replay_of_tolerated_failures_reaches_what_was_proved(make):
+    rng, replayed = random.Random(10), 0
+    for _ in range(300):
+        plan = make(rng)
+        floors = Floors(Section(Shape(plan)))
+        if len(plan.steps) > 11 or front_door(floors, Without(failing=True)).least_per_s < brute_floor_with_failures(plan) - 1e-6:
+            continue  # what no run reaches is not replayed
+        for finding in vet(plan).findings:
+            if finding.id.startswith("failures/"):
+                least = floors.floor(finding.subject, None, Without(failing=True, declared=False)).per_s
+
+                assert replay(plan, finding).capacity_per_s <= least / plan.environment.visits[finding.subject] + 1e-6, plan.to_json()
+                replayed += 1
+    assert replayed > 5
 
 
 def test_a_lead_that_is_handed_to_who_failed_serves_nothing():

@@ -10,6 +10,7 @@ import pytest
 from simdeploy.environment.models import Environment
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import Step
+from simdeploy.simulation.replay import replay
 from simdeploy.vetting.vet import INVARIANTS, vet
 
 Broken = dict[str, Any]
@@ -308,7 +309,16 @@ def test_a_switchover_is_a_note_and_who_has_no_lead_any_more_may_leave():
 
     assert {"declared-outage/sql", "machine-lost/s1"} == notes(moved)  # s1 alone has the data now: before the plan its loss was borne
     assert set() == errors(moved)
-    assert {"failures/sql"} == errors(plan(hand, *lane("sql@s0", ["hand"], None)))  # where the lead could not be handed over
+
+
+@pytest.mark.parametrize("begin", [[], [["lead", "sql", None]]])
+def test_a_lead_that_could_not_be_handed_over_is_replayed(begin):
+    hand = step("hand", "sql@s0", begin=begin, end=[["lead", "sql", "sql@s1"]])
+    moved = plan(hand, *lane("sql@s0", ["hand"], None))
+    [finding] = [f for f in vet(moved).findings if f.severity == "error"]
+
+    assert finding.id == "failures/sql" and finding.witness is not None and finding.witness.failed == ("hand",)
+    assert replay(moved, finding).capacity_per_s == 0.0
 
 
 def test_what_was_there_before_is_accepted_once_and_found_never():
