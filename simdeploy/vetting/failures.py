@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ class Unit(NamedTuple):
     taken_late: bool
     """Whether the first of it is that somebody is taken at the end of a step: before that a failure changes nothing."""
     comes: bool
-    """Whether the first of it is that somebody comes who did not serve: what keeps that from happening is a failure of his."""
+    """Whether more of them serve on the way than at first: then what keeps the first of it from happening is a failure of theirs."""
 
 
 class Failures:
@@ -147,8 +147,10 @@ class Failures:
         name = tuple(life.name for life in lives)
         if name not in self._known:
             events = sorted({s.since for life in lives for s in life.spells if s.since is not None}, key=self.shape.rank)
-            starts = any(events and life.spells[0].serves and life.spells[0].until == events[0] for life in lives)
-            self._known[name] = Unit(lives, events, self._settles(lives), starts and events[0] % 2 == 1, not starts)
+            leaves = any(events and life.spells[0].serves and life.spells[0].until == events[0] for life in lives)
+            worth = _course(lives, events, {life.name: [s.serves * s.condition.weight for s in life.spells] for life in lives})
+            comes = not leaves or max(worth) > worth[0]
+            self._known[name] = Unit(lives, events, self._settles(lives), not comes and events[0] % 2 == 1, comes)
         return self._known[name]
 
     def _settles(self, lives: Collection[Life]) -> set[Event]:
@@ -245,14 +247,18 @@ class Failures:
 
 def _lack(unit: Unit, values: Mapping[int, list[float]] | None) -> float:
     """How much less than in the end those of a unit count at worst on the way; at most 0."""
+    course = _course(unit.lives, unit.events, values or {life.name: [s.share for s in life.spells] for life in unit.lives})
+    return min(course) - course[-1]
+
+
+def _course(lives: Collection[Life], events: Iterable[Event], values: Mapping[int, list[float]]) -> list[float]:
+    """What these lives count together at first and after each of *events*; *values*: each in each of its spells."""
     changes: dict[Event, float] = defaultdict(float)
-    for life in unit.lives:
-        counts = [s.share for s in life.spells] if values is None else values[life.name]
-        for spell, (before, now) in zip(life.spells[1:], itertools.pairwise(counts), strict=True):
+    for life in lives:
+        for spell, (before, now) in zip(life.spells[1:], itertools.pairwise(values[life.name]), strict=True):
             if spell.since is not None:
                 changes[spell.since] += now - before
-    sums = [0.0, *itertools.accumulate(changes[event] for event in unit.events)]
-    return min(sums) - sums[-1]
+    return [*itertools.accumulate((changes[event] for event in events), initial=math.fsum(values[life.name][0] for life in lives))]
 
 
 def _tolerated(judge: Judge) -> int:

@@ -17,7 +17,7 @@ from simdeploy.vetting.failures import Failures
 from simdeploy.vetting.leads import Leaders, Time
 from simdeploy.vetting.section import ABSENT, Life, Section, Slowing, Spell
 from simdeploy.vetting.shape import Event
-from simdeploy.vetting.slowings import Span, at_once
+from simdeploy.vetting.slowings import Span, at_once, may_serve
 
 Link = tuple[Event | None, float]
 """(event, what counts from then on); None = the start."""
@@ -157,7 +157,7 @@ class Floors:
                 release = release.or_else(releases[other.name])
             whole += count * chain[0][1]
             staying = min(count, release.staying)
-            slow = [w for life, _ in unit for w in slowings.get(life.name, [])]
+            slow = [w if len(unit) == 1 else self._at_worst(life, w) for life, _ in unit for w in slowings.get(life.name, [])]
             held = self._weigh(weights, chain, count - staying, release.speaks)
             self._slow(weights, slow, count - staying, chain, held)
             self._slow(weights, slow, staying)  # where another fails instead, they are slowed
@@ -168,6 +168,11 @@ class Floors:
                     staying = most
             self._weigh(weights, chain, staying, {})
         return whole
+
+    def _at_worst(self, life: Life, slowing: Slowing) -> Slowing:
+        """A slowing of one who has an heir: he may be all that is left, where what was to take him out has failed and nobody came."""
+        may = slowing.share == 0 and may_serve(life, slowing.since, self.failures)
+        return slowing._replace(share=max(s.share for s in life.spells)) if may else slowing
 
     def _weigh(self, weights: dict[Event, float], chain: Chain, count: int, speaks: Mapping[Event, Event | None]) -> list[Held]:
         """Add how much less *count* of the same *chain* count from each event on than at the start, each of whom may fail.

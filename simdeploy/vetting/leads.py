@@ -81,7 +81,9 @@ class Leaders:
                 yield spell, _planned(spell)
                 continue
             known = [2 * judge + 1 for judge, most in release.later if most <= 0]
-            if release.staying <= 0:
+            if spell.serves:  # until he is taken; what that needs may have failed as well
+                known += [e for e in [self.failures.proof(spell.until)] if e is not None]
+            elif release.staying <= 0:
                 known += [e for e in [release.speaks.get(spell.until)] if e is not None]
             yield spell, Time(spell.since, (spell.until,), tuple(known))
 

@@ -34,7 +34,7 @@ def at_once(life: Life, failures: Failures, failing: bool, declared: bool) -> It
     spans = [
         Span(w.left, w.since, w.until)
         for w in life.slowings
-        if (w.left > 0 or declared) and (w.share > 0 or (failing and _stays(life, w.since, failures)))
+        if (w.left > 0 or declared) and (w.share > 0 or (failing and may_serve(life, w.since, failures)))
     ]
     if len(spans) > MANY:
         yield from ((), (Span(math.prod(s.left for s in spans), None, None),))
@@ -43,7 +43,7 @@ def at_once(life: Life, failures: Failures, failing: bool, declared: bool) -> It
         yield from itertools.combinations(spans, n)
 
 
-def _stays(life: Life, since: Event, failures: Failures) -> bool:
+def may_serve(life: Life, since: Event, failures: Failures) -> bool:
     """Whether somebody may serve at an event, although he should be out: where it needs not what takes him out."""
     needed = failures.needed([since >> 1]) | {since >> 1}
     return any(s.serves for s in life.spells) and any(

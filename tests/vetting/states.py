@@ -52,10 +52,10 @@ def brute_floor(plan: Plan) -> float:
     return min(capacity_in(plan, layout, book, events) for events in states(plan))
 
 
-def states_with_failures(plan: Plan) -> Iterator[list[tuple[int, int]]]:
-    """Every state that the plan may come to when any step may fail, by the program that decides what may start.
+def runs(plan: Plan, spared: str = "") -> Iterator[tuple[Progress, list[tuple[int, int]]]]:
+    """Every state that *plan* may come to when any step may fail but those of the section that is *spared*.
 
-    The events: (step, 0 = begin, 1 = success, 2 = failure).
+    Found by the program that decides what may start. The events: (step, 0 = begin, 1 = success, 2 = failure).
     """
     ordered, seen = order(plan), set[tuple[object, ...]]()
     todo: list[tuple[tuple[int, Result], ...]] = [()]
@@ -78,12 +78,15 @@ def states_with_failures(plan: Plan) -> Iterator[list[tuple[int, int]]]:
             events.append((step, 1 if result == "succeeded" else 2))
             progress.ended(step, result)
             settle()
-        key = (frozenset(events), tuple(progress.results), progress.aborting)
+        key = (frozenset(events), tuple(progress.results), progress.aborting, progress.section)
         if key in seen:
             continue
         seen.add(key)
-        yield events
-        todo += [(*path, (step, result)) for step in running for result in ("succeeded", "failed")]
+        yield progress, events
+        for step in running:
+            todo.append((*path, (step, "succeeded")))
+            if plan.steps[step].section != spared:
+                todo.append((*path, (step, "failed")))
 
 
 def brute_floor_with_failures(plan: Plan) -> float:
@@ -91,6 +94,4 @@ def brute_floor_with_failures(plan: Plan) -> float:
     layout = Layout(plan)
     book = FactBook(layout)
     opened = [(k, 1) for k, step in enumerate(plan.steps) if ("open",) in step.end]
-    return min(
-        (capacity_in(plan, layout, book, events) for events in states_with_failures(plan) if set(opened) <= set(events)), default=math.inf
-    )
+    return min((capacity_in(plan, layout, book, events) for _, events in runs(plan) if set(opened) <= set(events)), default=math.inf)

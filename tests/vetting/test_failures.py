@@ -281,6 +281,13 @@ LEAKS: dict[str, tuple[Plan, float]] = {
         web_plan(3, [HAND, {**out(0), "needs": ["hand"]}, back(0)], role="leader_elected"),
         60,
     ),
+    "a fatal step that takes a leader says nothing where it was passed over, since the lead was not handed over": (
+        web_plan(
+            3, [HAND, {**out(0, fatal=True), "needs": ["hand"]},
+                {"id": "w0/copy", "target": "web@w0", "after": ["w0/out"], "slow": [["web@w0", 0.0]]}], role="leader_elected",
+        ),
+        0,
+    ),
     "what slows somebody ends, also when it fails": (
         web_plan(3, [{"id": f"copy{i}", "slow": [[f"web@w{i}", 0.5]], "after": [f"copy{i - 1}"] * (i > 0)} for i in range(3)]),
         150,
@@ -312,6 +319,16 @@ def test_two_steps_that_slow_one_box_at_once_slow_by_both(about, wanted):
     assert wanted == front_door(Floors(Section(Shape(plan)))).least_per_s
 
 
+def test_a_fatal_step_of_a_lane_that_never_began_says_nothing_of_who_is_to_come_with_it():
+    """Who is to leave stays where that fails, and the other does not come; the proof takes both for gone."""
+    leaves = {"id": "leave", "target": "web@w2", "end": [["out", "web@w2"]]}
+    both = {"id": "come", "target": "web@w2", "needs": ["leave"], "fatal": True, "end": [["serve", "web@w2"], ["serve", "web@w3"]]}
+    plan = web_plan(4, [leaves, both, judged("judge", ["come"], ["leave", "come"], 1), out(0, ["judge"]), out(1, ["judge"])], ["web@w3"])
+
+    assert 60 == brute_floor_with_failures(plan)
+    assert 60 >= front_door(Floors(Section(Shape(plan))), Without(failing=True)).least_per_s
+
+
 def test_who_should_be_out_by_now_but_was_not_taken_slows_an_even_balancer():
     """The proof takes one for the two, that it is out and that it slows the others: never above the truth."""
     leaves = {"id": "w2/out", "target": "web@w2", "end": [["out", "web@w2"]]}
@@ -341,13 +358,14 @@ def wild_plan(rng: random.Random) -> Plan:
     """
     web, fresh = [f"w{i}" for i in range(rng.randint(2, 4))], [f"n{i}" for i in range(rng.choice([0, 0, 1, 2]))]
     role = rng.choice([{}, {}, {"balancing": "even"}, {"role": "quorum"}, {"role": "leader_elected"}])
+    bold = rng.choice([1, 1, 4])
     led, odd, here = role.get("role") == "leader_elected", rng.choice([0, 0.1, 0.3]), [f"web@{m}" for m in web]
     todo, steps, judges = rng.sample(here, rng.randint(1, min(3, len(here)))) + [f"web@{m}" for m in fresh], list[dict[str, Any]](), [""]
     rng.shuffle(todo)
     while todo:
-        lanes = [todo[:2]] if rng.random() < 0.15 else [[i] for i in todo[: rng.randint(1, 2)]]
+        lanes = [todo[:2]] if rng.random() < 0.1 * bold else [[i] for i in todo[: rng.randint(1, 2)]]
         todo = todo[sum(map(len, lanes)) :]
-        made = [wild_lane(rng, who, rng.choice(judges), [s["id"] for s in steps], odd, weights=not led, slowed=here) for who in lanes]
+        made = [wild_lane(rng, who, rng.choice(judges), [s["id"] for s in steps], odd, bold, weights=not led, slowed=here) for who in lanes]
         steps += [s for lane in made for s in lane]
         if rng.random() < 0.15:
             judges.append(made[-1][-1]["id"])
@@ -376,7 +394,7 @@ def wild_plan(rng: random.Random) -> Plan:
 
 
 def wild_lane(
-    rng: random.Random, who: list[str], barrier: str, earlier: list[str], odd: float, weights: bool, slowed: list[str]
+    rng: random.Random, who: list[str], barrier: str, earlier: list[str], odd: float, bold: int, weights: bool, slowed: list[str]
 ) -> list[dict[str, Any]]:
     """Out (who is new does not leave), perhaps some work, perhaps back, for all of *who* by the same steps."""
     name, leave = "+".join(who), [["out", i] for i in who if "@n" not in i]
@@ -388,7 +406,7 @@ def wild_lane(
     lane += [{"id": f"{name}/back", "end": [["serve", i] for i in who] + weight}] if rng.random() < 0.9 else []
     together = {"lane": rng.choice(["one", "two"])} if rng.random() < 0.2 else {}
     for before, step in itertools.pairwise([{}, *lane]):
-        step |= {"target": who[0], "fatal": rng.random() < 0.08, **together}
+        step |= {"target": who[0], "fatal": rng.random() < 0.08 * bold, **together}
         step |= {"slow": [[rng.choice(slowed), rng.choice([0, 0.5])]]} if rng.random() < odd else {}
         if before:
             step["needs" if rng.random() > odd / 3 else "after"] = [before["id"]]

@@ -11,8 +11,6 @@ import pytest
 from simdeploy.plan.facts import FactBook
 from simdeploy.plan.layout import Layout
 from simdeploy.plan.plan import Plan
-from simdeploy.plan.progress import Progress, Result, order
-from simdeploy.plan.state import State
 from simdeploy.plan.steps import ROLLBACK
 from simdeploy.planning.kinds import build_plan, build_plans
 from simdeploy.planning.loading import load_scenario
@@ -25,6 +23,7 @@ from simdeploy.vetting.section import Section
 from simdeploy.vetting.shape import Shape
 from simdeploy.vetting.vet import vet
 from simdeploy.vetting.ways_back import ways_back
+from tests.vetting.states import capacity_in, runs
 
 SCENARIOS = pathlib.Path(__file__).parent.parent.parent / "scenarios"
 
@@ -59,53 +58,15 @@ def small_upgrade(rng: random.Random, folder: pathlib.Path) -> Plan:
     return build_plan(load_scenario(folder / "u.yaml"), "s")
 
 
-def runs(plan: Plan, back_fails: bool = False) -> Iterator[tuple[Progress, list[tuple[int, int]]]]:
-    """Every state that a plan may come to in which any main steps fail, and of the rollback none or (*back_fails*) any."""
-    ordered, seen = order(plan), set[tuple[object, ...]]()
-    todo: list[tuple[tuple[int, Result], ...]] = [()]
-    while todo:
-        path = todo.pop()
-        progress, running, events = Progress(ordered), list[int](), list[tuple[int, int]]()
-
-        def settle(progress: Progress = progress, running: list[int] = running, events: list[tuple[int, int]] = events) -> None:
-            while True:
-                verdicts, begun = progress.judged(), progress.started()
-                running.extend(begun)
-                events.extend((k, 0) for k in begun)
-                if not verdicts and not begun:
-                    return
-
-        settle()
-        for step, result in path:
-            running.remove(step)
-            events += [(step, 1)] if result == "succeeded" else []
-            progress.ended(step, result)
-            settle()
-        key = (frozenset(events), tuple(progress.results), progress.aborting, progress.section)
-        if key in seen:
-            continue
-        seen.add(key)
-        yield progress, events
-        for step in running:
-            todo.append((*path, (step, "succeeded")))
-            if back_fails or plan.steps[step].part != ROLLBACK:
-                todo.append((*path, (step, "failed")))
-
-
-def capacity_after(layout: Layout, book: FactBook, events: list[tuple[int, int]]) -> float:
-    state = State(layout, 50.0)
-    for k, when in events:
-        state.apply((layout.begin if when == 0 else layout.end)[k], 0.0, 0.0)
-    return book.facts[book.of(state, frozenset())].capacity
-
-
 def test_the_least_of_all_rollbacks_is_that_of_all_reachable_states(tmp_path):
     rng, lower = random.Random(11), 0
     for _ in range(12):
         plan = small_upgrade(rng, tmp_path)
         layout = Layout(plan)
         book = FactBook(layout)
-        wanted = min(capacity_after(layout, book, events) for progress, events in runs(plan) if progress.section == ROLLBACK)
+        wanted = min(
+            capacity_in(plan, layout, book, events) for progress, events in runs(plan, spared="rollback") if progress.section == ROLLBACK
+        )
         shape = Shape(plan)
         cases = ways_back(Case(Section(shape), Wanted(shape)))
         found = min(front_door(case.floors).least_per_s for case in cases)
@@ -123,7 +84,7 @@ def test_so_is_it_when_the_rollback_fails_too(tmp_path):
             continue
         layout = Layout(plan)
         book = FactBook(layout)
-        wanted = min(capacity_after(layout, book, events) for progress, events in runs(plan, True) if progress.section == ROLLBACK)
+        wanted = min(capacity_in(plan, layout, book, events) for progress, events in runs(plan) if progress.section == ROLLBACK)
         shape = Shape(plan)
         cases = ways_back(Case(Section(shape), Wanted(shape)))
 
