@@ -83,9 +83,10 @@ def tiers(env: Environment) -> list[Tier]:
         service = env.services[name]
         if service.capacity_per_s is not None and service.role != "monitoring":
             found.setdefault(service.on, []).append(name)
-    hosted = {m.name for m in env.machines if m.hosted}
+    shared = Counter(machine for on in found for machine in on)
+    fixed = {m.name for m in env.machines if m.hosted or shared[m.name] > 1}
     return [
-        Tier(tuple(names), on, all(env.services[n].is_balanced for n in names) and not hosted.intersection(on))
+        Tier(tuple(names), on, all(env.services[n].is_balanced for n in names) and not fixed.intersection(on))
         for on, names in found.items()
     ]
 
@@ -245,7 +246,7 @@ def needs(scenario: Scenario, strategy: str, growths: tuple[float, ...] = (1.0, 
             least = max(carrying(env, name, wanted) for name in tier.services)
             if not tier.scales:
                 alone = min((env.services[n].capacity_per_s or math.inf) / env.visits[n] for n in tier.services if env.visits[n])
-                why = f"more machines do not help where one instance leads, or they are hosted; one carries {alone:.4g} req/s"
+                why = f"its number stays: one instance leads, or its machines are hosted or shared; one carries {alone:.4g} req/s"
                 found.append(Need(tier.name, growth, len(tier.machines), None, None, why))
                 continue
             enough, why = _enough(kept, wanted, least, len(tier.machines))

@@ -165,7 +165,7 @@ def test_the_cheapest_sizes_are_the_cheapest_by_brute_force():
     fixed = 6 - 4  # sql1 and mon1; lb is hosted
     assert found.machine_hours_per_day == 24 * (fixed + min(meeting)[0])
     assert "5 replications cannot tell whether" in cheapest(scenario, strategy, 5).why
-    assert cheapest(scenario, "all-at-once", 100).why.startswith("none of 100 plans meets all goals; not met with web 9 and middle ")
+    assert cheapest(scenario, "all-at-once", 100).why.startswith("none of 100 sizes meets all goals; not met with web 9 and middle ")
 
 
 def test_tiers_whose_machines_a_strategy_names_stay_and_the_others_are_searched():
@@ -221,7 +221,7 @@ def test_a_tier_that_misses_a_goal_on_capacity_is_not_tried_with_all_sizes_of_th
         if simulate(build_plan(with_sizes(scenario, {"web": web, "mid": mid}), "s"), 20).goals()[0].met
     }
     assert found.sizes == {"web": 5, "mid": 9} and (5, 9) in meeting and min(map(sum, meeting)) == 14
-    assert found.tried == (5 - 4 + 1) + (9 - 5 + 1) + 1  # each tier from what carries 190 req/s on, then both
+    assert found.tried == 1  # each tier by itself before, from what carries 190 req/s on
 
 
 def test_where_no_tier_can_change_the_table_says_so():
@@ -229,6 +229,57 @@ def test_where_no_tier_can_change_the_table_says_so():
 
     assert found.cheapest is not None and found.cheapest.sizes == {}
     assert "as it is; no tier can change its number of machines" in " ".join(str(found._repr_mimebundle_()["text/plain"]).split())
+
+
+def farm_upgrade(folder: pathlib.Path, boxes: dict[str, int], goal: str) -> Scenario:
+    """Tiers of so many boxes of 10 req/s that call each other once, half of each upgraded at once; 600 req/s are wanted."""
+    names = list(boxes)
+    machines = [f"{{name: {t}{k}}}" for t in names for k in range(boxes[t])]
+    lines = [f"name: e\nmachines: [{', '.join(machines)}]\nentry: {names[0]}\ndemand: {{rate: 600 req/s}}\nservices:"]
+    for tier, below in itertools.zip_longest(names, names[1:]):
+        calls = f", calls: {{{below}: 1}}" if below else ""
+        on, actions = (
+            ", ".join(f"{tier}{k}" for k in range(boxes[tier])),
+            "{drain: {duration: 1 s}, install: {duration: 5 s}, start: {duration: 9 s}}",
+        )
+        lines.append(f"  {tier}: {{on: [{on}], capacity: 10 req/s, actions: {actions}{calls}}}")
+    (folder / "e.yaml").write_text("\n".join(lines))
+    to, batches = ", ".join(f'{t}: "2"' for t in names), ", ".join(f"{t}: {{batches: 50 %}}" for t in names)
+    strategy = f"{{services: {{{batches}}}, order: [{', '.join(reversed(names))}]}}"
+    head = f"scenario: upgrade\nenvironment: e.yaml\nto: {{{to}}}\ngoals: ['{goal}']\n"
+    (folder / "u.yaml").write_text(f"{head}strategies: {{s: {strategy}}}\n")
+    return load_scenario(folder / "u.yaml")
+
+
+def test_sizes_between_the_least_and_todays_are_tried_too(tmp_path):
+    """Half of n boxes, rounded down, are out: n - n // 2 of 10 carry 600 req/s from n = 119 on, of 200 today."""
+    assert min(n for n in range(60, 201) if n - n // 2 >= 60) == 119
+    found = cheapest(farm_upgrade(tmp_path, {"a": 200}, "min(capacity_min) >= 600 req/s"), "s", 3)
+    assert (found.sizes, found.kept, found.why) == ({"a": 119}, (), "")
+
+
+def test_where_the_tries_run_out_todays_sizes_are_tried_and_the_answer_says_so(tmp_path):
+    """With a goal on failed requests no tier is looked at alone; with one on capacity each is, and 60 tries each are too many."""
+    found = cheapest(farm_upgrade(tmp_path, {"a": 130, "b": 130}, "max(failed_requests) <= 0"), "s", 2)
+    assert found.sizes == {"a": 130, "b": 130} and found.tried == 101
+    assert found.why == "as it is; 100 cheaper sizes were tried, and others between were not"
+    found = cheapest(farm_upgrade(tmp_path, {"a": 130, "b": 130}, "min(capacity_min) >= 600 req/s"), "s", 2)
+    assert found.sizes is not None and all(n - n // 2 >= 60 for n in found.sizes.values())
+
+
+def test_a_tier_that_shares_a_machine_with_another_keeps_its_number():
+    env = canonical().environment
+    services = env.services | {"web": env.services["web"].model_copy(update={"on": ("web1", "web2", "mid1")})}
+    shared = env.model_copy(update={"services": services})
+
+    assert {t.name: t.scales for t in tiers(shared)} == {"web": False, "middle": False, "sql": False}
+
+
+def test_a_size_of_which_nobody_can_tell_does_not_end_the_search(tmp_path):
+    """Five runs have no 99th percentile, so that of no size anybody can tell: all are tried, and the first is named."""
+    found = cheapest(farm_upgrade(tmp_path, {"a": 130}, "p99(makespan_s) <= 1 h"), "s", 5)
+    assert found.sizes is None and found.why.startswith("5 replications cannot tell whether p99(makespan_s) <= 1 h is met with a 60")
+    assert found.tried > 60
 
 
 def test_a_metric_without_a_value_is_not_met_and_no_more_replications_would_tell():
