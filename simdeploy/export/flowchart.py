@@ -8,29 +8,37 @@ from simdeploy.export.batches import Batch, Entry, parts
 from simdeploy.export.words import visible
 from simdeploy.plan.plan import Plan
 from simdeploy.plan.steps import MAIN, ROLLBACK
+from simdeploy.tables import listed
 
 MOST_ENTRIES = 120
 """Of a section; one with more shows its batches only."""
 LOST = """\
-What this drawing does not keep of what simdeploy's runner promises: all that is done. It has the order of the steps, judges
-and gates and the point of no return. Commands, checks, limits, times and ways to undo are in the runbook."""
+What this drawing does not keep of what simdeploy's runner promises: all that is done. It has the order of the
+{shown}, the point of no return, and whether an arrow asks for success (a full
+line) or only for an end (a dotted one). What else decides whether a step is done, commands, checks, limits, times and
+ways to undo are in the runbook."""
 _SAFE = frozenset(" ,.:/@+=-_")
 
 
 def flowchart(plan: Plan) -> str:
     """*plan* as a Mermaid flowchart; steps alike but for their machine are one box, of a large section each batch is one."""
-    lines = ["flowchart TB", f"  %% plan {plan.digest}", *(f"  %% {line}" for line in LOST.splitlines())]
+    sections = parts(plan)
+    coarse = {p.part: sum(len(b.entries) for b in p.batches) > MOST_ENTRIES for p in sections}
+    words = {False: "steps, judges and gates", True: "batches of large sections"}
+    shown = listed([said for is_coarse, said in words.items() if is_coarse in coarse.values()])
+    lines = ["flowchart TB", f"  %% plan {plan.digest}", *(f"  %% {line}" for line in LOST.format(shown=shown).splitlines())]
     place = {s.id: "" for s in plan.steps}
-    for section in parts(plan):
+    for section in sections:
         name = {MAIN: "main", ROLLBACK: "rollback"}.get(section.part, f"forward {section.part}")
         lines.append(f'  subgraph {_key(name)}["{_label(name)}"]')
-        coarse = sum(len(b.entries) for b in section.batches) > MOST_ENTRIES
         for batch in section.batches:
-            place |= {s.id: _key(batch.number) if coarse else _key(e.number) for e in batch.entries for s in e.steps}
-            lines += _coarse(batch) if coarse else _fine(batch)
+            is_coarse = coarse[section.part]
+            place |= {s.id: _key(batch.number) if is_coarse else _key(e.number) for e in batch.entries for s in e.steps}
+            lines += _coarse(batch) if is_coarse else _fine(batch)
         lines.append("  end")
     edges = dict.fromkeys((place[u], place[s.id]) for s in plan.steps for u in (*s.needs, *s.after))
-    lines += [f"  {u} --> {v}" for u, v in edges if u != v]
+    needed = {(place[u], place[s.id]) for s in plan.steps for u in s.needs}
+    lines += [f"  {u} {'-->' if (u, v) in needed else '-.->'} {v}" for u, v in edges if u != v]
     final = dict.fromkeys(place[s.id] for s in plan.steps if s.no_return)
     lines += ["  classDef final stroke:#b42318,stroke-width:4px", f"  class {','.join(final)} final"] if final else []
     return "\n".join(lines) + "\n"
@@ -50,7 +58,9 @@ def _label(text: str) -> str:
 def _coarse(batch: Batch) -> Iterable[str]:
     count = sum(len(e.steps) for e in batch.entries)
     final = " with the point of no return" if any(e.first.no_return for e in batch.entries) else ""
-    yield f'    {_key(batch.number)}["{_label(f"batch {batch.number}: {count} steps on {len(batch.machines)} machines{final}")}"]'
+    on = f" on {_some(len(batch.machines), 'machine')}" if batch.machines else ""
+    label = f"batch {batch.number}: {_some(count, 'step')}{on}{final}"
+    yield f'    {_key(batch.number)}["{_label(label)}"]'
 
 
 def _fine(batch: Batch) -> Iterable[str]:
@@ -67,3 +77,7 @@ def _words(entry: Entry) -> str:
     if len(entry.steps) == 1:
         return f"{entry.number} {step.id}{final}"
     return f"{entry.number} {step.action} {step.target.split('@')[0]} on {len(entry.steps)} machines{final}"
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from simdeploy.export.instructions import Instruction
-from simdeploy.export.runbook import KEPT, LOST, Chapter, Runbook, Stage
+from simdeploy.export.runbook import Chapter, Runbook, Stage
 from simdeploy.export.words import markdown_code as code
 from simdeploy.export.words import markdown_line as text
 from simdeploy.export.words import markdown_text as inline
@@ -24,8 +24,8 @@ def markdown(book: Runbook) -> str:
         _boxes(map(text, book.preflight)),
         "## What this page does not keep",
         "Of what simdeploy's runner promises, were it to run the plan:",
-        "\n".join(f"- {said}" for said in LOST),
-        KEPT,
+        "\n".join(f"- {text(said)}" for said in book.lost),
+        text(book.kept),
         *_verdict(book),
         *_expectation(book),
         *(b for chapter in book.chapters for b in _chapter(chapter)),

@@ -6,13 +6,13 @@ from typing import Any
 
 import jinja2
 
-from simdeploy.export.runbook import KEPT, LOST, Runbook
+from simdeploy.export.runbook import Runbook
 from simdeploy.export.words import visible
 
 
 def page(book: Runbook) -> str:
     """*book* as HTML."""
-    return rendered("runbook.html", book=book, lost=LOST, kept=KEPT)
+    return rendered("runbook.html", book=book)
 
 
 def rendered(template: str, package: str = "simdeploy.export", **values: Any) -> str:

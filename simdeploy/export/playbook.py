@@ -21,9 +21,12 @@ from simdeploy.plan.steps import MAIN, ROLLBACK, Step
 LOST = """\
 What Ansible does not keep of what simdeploy's runner promises:
 - The steps of a batch go in lockstep: one task on all its hosts, then the next. The forecast lets each lane run by itself.
-- It knows no forecast: nothing pauses because a step is late. Durations, capacity and findings are in the runbook.
+- It knows neither forecast nor goals and measures nothing: nothing pauses when a goal is missed or the whole is late.
+  Durations, capacity and findings are in the runbook.
 - Ansible judges after every task that a host failed; here failures are kept and counted by the judge at the end of a batch.
-- At most once is not kept on a lost connection, and a time-out leaves the command running on the host.
+- At most once is not kept on a lost connection: what nobody knows blocks nothing, a step without a check has failed.
+- A time-out fails an attempt where the runner would pause, and leaves the command running on the host. A step without one
+  may run for ever.
 - After a fatal step or a halt nothing else begins, also not the rest of lanes that have begun.
 - What was done (guards, results) is remembered within one run: begun anew, only the checks know, and a rollback begins with
   nothing to undo. Let a run end.
@@ -36,6 +39,10 @@ Run it with an inventory that knows every machine and localhost (`--to ansible-i
   ansible-playbook -i inventory.yaml playbook.yaml                      at once
   ansible-playbook -i inventory.yaml playbook.yaml -e confirm=true      asks before each batch
 It exits 0 only if every step succeeded; a plan that was rolled back ends with a failed task that says so."""
+
+NAMES_ONLY = """\
+What an inventory does not keep of what simdeploy's runner promises: all of it. It has names alone; the playbook that it
+goes with says what that loses."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./ ()=<>'\[\]|-]*[A-Za-z0-9_)\]]")
 _WORDS_OF_YAML = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
@@ -81,7 +88,7 @@ def literal(text: str) -> str:
 def inventory(plan: Plan) -> str:
     """An inventory of the plan's machines, as YAML; where they are reached is for its reader to say."""
     hosts: dict[str, Any] = {m.name: {} for m in plan.environment.machines} | {DESK: {"ansible_connection": "local"}}
-    hint = f"The machines of the plan {plan.digest}.\nAdd ansible_host, ansible_user and so on where names are not enough."
+    hint = f"The machines of the plan {plan.digest}.\nAdd ansible_host, ansible_user and so on where names are not enough.\n\n{NAMES_ONLY}"
     return _yaml({"all": {"hosts": hosts}}, hint)
 
 

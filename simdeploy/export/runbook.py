@@ -23,20 +23,6 @@ from simdeploy.tables import listed
 
 SHOWN = ("makespan_s", "downtime_s", "failed_requests", "capacity_min", "data_loss_s", *OUTCOMES)
 
-LOST = (
-    "Nothing is on record before a command is sent. After a lost connection only the check of the step knows: run it before the "
-    "command is run again.",
-    "Nobody counts but you: a judge's failures, with hosts that cannot be reached among them, before the next batch is touched.",
-    "No lock keeps a second operator away, and nothing stops a command that comes late.",
-    "No wait ends by itself: the times here are for your clock, and nothing pauses because a step or the whole is late.",
-    "Lanes of a batch go side by side in the forecast; typed one after the other they take longer.",
-    "Nothing measures downtime or failed requests, nothing compares running versions with this page, and the plan may have changed "
-    "since it was printed.",
-    "What is typed stays in the history of a shell, secrets too.",
-)
-"""What simdeploy's runner promises and a page in the hands of people does not keep."""
-KEPT = "What it keeps: the order, the checks, when to stop, how to undo, and what was proved and forecast."
-
 LEAST_ALIKE = 3
 """So many like batches in a row have their instructions once."""
 
@@ -111,6 +97,9 @@ class Runbook(NamedTuple):
     chapters: tuple[Chapter, ...]
     timeline: Timeline
     topology: Topology
+    lost: tuple[str, ...]
+    """What simdeploy's runner promises and a page in the hands of people does not keep."""
+    kept: str
 
 
 def runbook(plan: Plan, vetting: Vetting | None, forecast: Forecast | None) -> Runbook:
@@ -133,6 +122,8 @@ def runbook(plan: Plan, vetting: Vetting | None, forecast: Forecast | None) -> R
         chapters=tuple(_chapter(plan, p, undo, forecast, vetting) for p in sections),
         timeline=timeline(plan, main, forecast),
         topology=topology(plan.environment, main),
+        lost=_lost(plan, forecast),
+        kept=_kept(plan, vetting, forecast),
     )
 
 
@@ -213,7 +204,9 @@ def _verdict(vetting: Vetting | None) -> Verdict:
         return Verdict("This plan was not vetted, or the result was not given: nobody has shown that every order of its steps is safe.")
     wrong = sum(f.severity != "note" for f in vetting.findings)
     said = (
-        "Vetting has no findings." if vetting.is_clean else f"Vetting has {wrong} finding{'s' * (wrong != 1)}: read them before you begin."
+        "Vetting has no findings."
+        if vetting.is_clean
+        else f"Vetting has {wrong} finding{'s' * (wrong != 1)}: read {'it' if wrong == 1 else 'them'} before you begin."
     )
     rows = tuple((f.severity, visible(f.id), visible(f"{f.message}; {f.cure}")) for f in vetting.findings)
     return Verdict(said, rows, tuple(map(visible, vetting.accepted)))
@@ -233,6 +226,40 @@ def _expectation(forecast: Forecast | None) -> Expectation:
 
 def _expected(metric: str, value: Expected) -> tuple[str, str]:
     return (number(metric, value.mean), "") if metric in OUTCOMES else (number(metric, value.p50), number(metric, value.p95))
+
+
+def _lost(plan: Plan, forecast: Forecast | None) -> tuple[str, ...]:
+    commands = [s for s in plan.steps if s.kind == "step" and s.run]
+    blind = sum(not s.check for s in commands)
+    look = f" {blind} of {len(commands)} commands have no check: look on the host before one of them is typed again." if blind else ""
+    counted = ["a judge's failures, with hosts that cannot be reached among them"] if any(s.judge for s in plan.steps) else []
+    counted += ["the units of a pool that are taken"] if plan.pools else []
+    secrets = ", secrets too, and nothing masks them in what a command prints" if any(s.secrets for s in plan.steps) else ""
+    return (
+        "Nothing is on record before a command is sent, and an outcome that nobody knows blocks nothing. After a lost connection run "
+        f"the step's check before its command is typed again.{look}",
+        *([f"Nobody counts but you: {listed(counted)}."] if counted else []),
+        "No lock keeps a second operator away, and nothing stops a command that comes late.",
+        "Nothing is ended when its time is up, neither a command nor a wait: the times here are for your clock. Nothing pauses when a goal "
+        f"is missed{' or the whole is later than 99 of 100 of its forecast' if forecast else ''}.",
+        f"Lanes of a batch {'go side by side in the forecast' if forecast else 'may go side by side'}; typed one after the other they "
+        "take longer.",
+        "Nothing measures downtime or failed requests, nothing compares running versions with this page, and the plan may have changed "
+        "since it was printed.",
+        f"What is typed stays in the history of a shell{secrets}.",
+    )
+
+
+def _kept(plan: Plan, vetting: Vetting | None, forecast: Forecast | None) -> str:
+    kept = {
+        "the order": True,
+        "the checks": any(s.check for s in plan.steps),
+        "when to stop": any(s.fatal or s.kind != "step" for s in plan.steps),
+        "how to undo": any(s.part == ROLLBACK for s in plan.steps),
+        "what was proved": vetting is not None,
+        "what was forecast": forecast is not None,
+    }
+    return f"What it keeps: {listed([what for what, is_kept in kept.items() if is_kept])}."
 
 
 def _chapter(plan: Plan, part: Part, undo: Undoing, forecast: Forecast | None, vetting: Vetting | None) -> Chapter:

@@ -18,13 +18,15 @@ from simdeploy.tables import listed
 LOST = """\
 What this script does not keep of what simdeploy's runner promises:
 - Steps run one after the other, never side by side: it takes longer than the forecast says.
-- It knows no forecast: nothing pauses because a step is late, and a time-out alone ends an attempt.
-- Time-outs end the command here (timeout from GNU coreutils is needed); what ssh has begun on the host may go on.
+- It knows neither forecast nor goals and measures nothing: nothing pauses when a goal is missed or the whole is late.
+- A time-out fails an attempt where the runner would pause, and ends the command here only (timeout from GNU coreutils is
+  needed); what ssh has begun on the host may go on. Nothing else is bounded: a step without a time-out may run for ever.
 - A lost connection counts as a failed attempt, and an attempt may be repeated: at-most-once is not kept without a check.
 - What an interrupted run left unknown is settled by the step's check; without one the script stops with 6.
 - Records are files that are not synced to the disk; the lock is for this state directory, not for the environment.
 - Pools do not matter (one at a time), the preflight is yours, and a machine that dies is a step that fails.
-- Secrets come from variables of this shell, travel over the command's input, and may hold one line.
+- Secrets come from variables of this shell, travel over the command's input, may hold one line, and are not masked in what
+  a command prints.
 What it keeps: the order, checks before steps, retries, judges after each batch, gates, guards, rollback, forward rounds."""
 
 

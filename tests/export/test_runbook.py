@@ -157,9 +157,33 @@ def test_the_preflight_points_back_to_the_artefacts_that_stand_before_it(plan):
     assert page.index("## Prerequisites") < page.index("every artefact above is in its place")
 
 
-@pytest.mark.parametrize("to", [form for form in FORMATS if form != "ansible-inventory"])
+@pytest.mark.parametrize("to", FORMATS)
 def test_each_form_says_what_it_does_not_keep(plan, to):
-    assert re.search(r"hat (Ansible|this script|this page|this drawing) does not keep", export(plan, to))
+    assert re.search(r"hat (Ansible|an inventory|this script|this page|this drawing) does not keep", export(plan, to))
+
+
+@pytest.mark.parametrize("to", ["markdown", "html"])
+def test_a_runbook_promises_only_what_stands_in_it(to):
+    def said(steps, *told):
+        page = export(farm_plan(steps), to, *told)
+        return " ".join((rendered(page) if to == "markdown" else Page(page)).text.split())
+
+    bare = [Step(id="a", target="web@w0", run=("a",))]
+    back = Step(id="b", target="web@w0", section="rollback", began=("a",), check=("true",))
+    full = [
+        bare[0].model_copy(update={"secrets": {"TOKEN": "env:T"}}),
+        back,
+        Step(id="judge", kind="judge", judge=Judge(size=1, watch=("a",))),
+    ]
+    plan = farm_plan(full)
+
+    assert "What it keeps: the order." in said(bare)
+    assert "1 of 1 commands have no check" in said(bare) and "secrets too" not in said(bare) and "Nobody counts" not in said(bare)
+    assert "go side by side in the forecast" not in said(bare) and "of its forecast" not in said(bare)
+    whole = said(full, vetting_of(plan), forecast_of(plan))
+    assert "What it keeps: the order, the checks, when to stop, how to undo, what was proved and what was forecast." in whole
+    assert "secrets too, and nothing masks them" in whole and "Nobody counts but you: a judge's failures" in whole
+    assert "go side by side in the forecast" in whole and "later than 99 of 100 of its forecast" in whole
 
 
 def test_forward_rounds_and_the_rollback_have_chapters_of_their_own(tmp_path):
@@ -324,9 +348,9 @@ def test_a_flowchart_has_safe_names_and_labels_that_nothing_can_leave(names):
 
     for line in export(plan, "mermaid").splitlines():
         assert re.fullmatch(
-            r"flowchart TB|  %% plan [0-9a-f]{64}|  %% [A-Za-z ,.:']+|"
+            r"flowchart TB|  %% plan [0-9a-f]{64}|  %% [A-Za-z ,.:()']+|"
             r" +subgraph n\w+\[\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"\]| +end"
-            r"| +n\w+(\[|\{\{?)\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"(\]|\}\}?)| +n\w+ --> n\w+",
+            r"| +n\w+(\[|\{\{?)\"[^\"<>`{}\[\]|;]*(#\d+;[^\"<>`{}\[\]|;]*)*\"(\]|\}\}?)| +n\w+ -(-|\.-)> n\w+",
             line,
         ), line
         assert line.isprintable()
@@ -336,5 +360,13 @@ def test_a_flowchart_shows_order_gates_and_the_point_of_no_return(plan):
     said = export(plan, "mermaid")
 
     assert 'n1_1["1.1 code/web@w0/drain"]' in said and "n1_1 --> n1_2" in said and 'n1_4{{"1.4 gate"}}' in said
-    assert 'n1_3{"1.3 code/web/judge#35;1"}' in said and "n1_4 --> n2_1" in said
+    assert 'n1_3{"1.3 code/web/judge#35;1"}' in said and "n1_4 -.-> n2_1" in said
     assert 'n3_1["3.1 data/contract #40;no way back#41;"]' in said and "class n3_1 final" in said
+
+
+def test_a_large_section_shows_its_batches_only_and_says_so():
+    steps = [Step(id=f"step{k}", after=(f"step{k - 1}",) if k else ()) for k in range(121)]
+    few, many = (" ".join(export(farm_plan(steps[:n]), "mermaid").replace("%%", "").split()) for n in (120, 121))
+
+    assert "order of the steps, judges and gates, the point" in few and "1.1 step0" in few
+    assert "order of the batches of large sections, the point" in many and 'n1["batch 1: 121 steps"]' in many
